@@ -1,0 +1,1 @@
+"""Bytes to music and back, and where bytes live. Used by the pipelines and by the trainer."""

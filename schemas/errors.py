@@ -1,0 +1,52 @@
+"""The errors a user may meet, each with the exit code that scripts rely on."""
+
+
+class StrettoError(Exception):
+    """Something a person can act on. The message names the file, the key and the value, and says what to do."""
+
+    exit_code = 1
+
+
+class UsageError(StrettoError):
+    """Another command would work: a wrong flag, an existing output, a dataset that does not fit."""
+
+    exit_code = 2
+
+
+class InputError(StrettoError):
+    """The input cannot be used, or too much of it is bad."""
+
+    exit_code = 3
+
+
+class MachineError(StrettoError):
+    """The surroundings fail: credentials, a missing extra, a locked folder, a full disk."""
+
+    exit_code = 4
+
+
+class VerificationError(StrettoError):
+    """A dataset is not what its manifest says."""
+
+    exit_code = 5
+
+
+class DivergedError(StrettoError):
+    """Training produced a loss that is not a finite number."""
+
+    exit_code = 6
+
+
+class Interrupted(StrettoError):
+    """Stopped from outside with the state saved: the same command continues."""
+
+    exit_code = 75
+
+
+class MissingExtra(MachineError):
+    """A package of an extra is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed. Add it with: pip install 'stretto[{extra}]'")
+        self.package = package
+        self.extra = extra
