@@ -1,0 +1,129 @@
+"""What a corpus is: the Item it lists, the protocol it keeps, and the one way files under its root are read."""
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import ClassVar, Protocol
+
+from media.midi import Unreadable
+from schemas.music import Piece
+
+# The longest real MIDI file known to us is under 10 MB; what is larger is no music, and reading it could fill a worker.
+LARGEST_FILE = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Item:
+    """One input of a build: a music file, or one piece inside a file.
+
+    Attributes:
+        name: `schemas.naming.item_name` of corpus, path and part; unique in a build.
+        group: what must stay in one split together (a composition, a folder, a tune).
+        split: the corpus's own split ("train", "validation", "test"), or "" where it has none.
+        path: the file, relative to the root, with "/" between folders; undecodable bytes as surrogate escapes.
+        part: names the piece inside the file, "" for the whole file.
+    """
+
+    name: str
+    group: str
+    split: str = ""
+    path: str = ""
+    part: str = ""
+
+
+def item_line(item: Item) -> str:
+    """The item as one line of JSON, without the line end; ASCII only, so that odd file names survive."""
+    return json.dumps(asdict(item), sort_keys=True, separators=(",", ":"))
+
+
+def item_from_line(line: str) -> Item:
+    """The item that `item_line` wrote."""
+    return Item(**json.loads(line))
+
+
+class Corpus(Protocol):
+    """A corpus: a frozen dataclass whose fields are its settings; listing and parsing import no Beam.
+
+    Attributes:
+        name: the name on the command line and at the front of every key.
+        version: what is read ("1.0.0 to 3.0.0"); `version_at` says which one lies in a folder.
+        licence: the licence of the data, in words, with where it is written.
+        citation: a BibTeX entry, or "" where there is nobody to cite.
+        where: how to get the data, one sentence.
+        pitch_range: lowest and highest pitch of the instrument, inclusive; a variant that leaves it is dropped.
+        official_splits: whether items carry the corpus's own splits.
+        needs_input: whether `--input` must be given.
+        extra: the optional extra of this package that parsing needs, or None.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+    licence: ClassVar[str]
+    citation: ClassVar[str]
+    where: ClassVar[str]
+    pitch_range: ClassVar[tuple[int, int]]
+    official_splits: ClassVar[bool]
+    needs_input: ClassVar[bool]
+    extra: ClassVar[str | None]
+
+    def items(self, root: str) -> Iterator[Item]:
+        """Every input below the root, sorted by name; raises InputError where the folder cannot be read as this corpus."""
+        ...
+
+    def read(self, item: Item, root: str) -> bytes:
+        """The bytes of the item's file; raises Unreadable (`missing-file`, `path-escapes-root`, `too-large`...)."""
+        ...
+
+    def parse(self, item: Item, root: str, data: bytes | None = None) -> Piece:
+        """The item's music; `data` is what `read` returned, where the caller has it. Raises Unreadable."""
+        ...
+
+    def ignored(self, root: str) -> dict[str, int]:
+        """Files that the corpus does not read, counted by extension in lower case (".txt", "" for none)."""
+        ...
+
+    def reports(self, root: str) -> list[str]:
+        """What the user should know about this copy of the corpus, one sentence each (csv and json disagree...)."""
+        ...
+
+    def version_at(self, root: str) -> str:
+        """The version that lies in the root."""
+        ...
+
+
+def is_inside(root: str, path: str) -> bool:
+    """Whether the relative path, symbolic links followed, stays below the root."""
+    if not path or "\0" in path or os.path.isabs(path) or "\\" in path and ".." in path.replace("\\", "/").split("/"):
+        return False
+    whole = os.path.realpath(root)
+    return os.path.commonpath([whole, os.path.realpath(os.path.join(whole, path))]) == whole
+
+
+def read_file(root: str, path: str, limit: int = LARGEST_FILE) -> bytes:
+    """The bytes of a regular file below the root.
+
+    Raises:
+        Unreadable: `path-escapes-root` (nothing was opened), `missing-file`, `not-a-file`, `too-large`, `no-access`.
+    """
+    if not is_inside(root, path):
+        raise Unreadable("path-escapes-root", f"{path!r} leads out of the input folder, so it was not opened")
+    try:
+        return _read_regular(os.path.join(root, path), limit)
+    except FileNotFoundError as error:
+        raise Unreadable("missing-file", f"{path} is listed, but there is no such file in the input folder") from error
+    except OSError as error:
+        raise Unreadable("no-access", f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _read_regular(path: str, limit: int) -> bytes:
+    # Not blocking, because opening a named pipe that nobody writes to would wait for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise Unreadable("not-a-file", f"{path} is a folder or a device, not a file")
+        if status.st_size > limit:
+            raise Unreadable("too-large", f"{path} has {status.st_size} bytes; files over {limit} are not read")
+        return file.read(limit + 1)
