@@ -43,6 +43,15 @@ def item_from_line(line: str) -> Item:
     return Item(**json.loads(line))
 
 
+class Skip(Exception):
+    """Raised by `parse` for an input that is sound but not wanted: status "skipped", never counted against `--max-bad`."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
 class Corpus(Protocol):
     """A corpus: a frozen dataclass whose fields are its settings; listing and parsing import no Beam.
 
@@ -77,7 +86,12 @@ class Corpus(Protocol):
         ...
 
     def parse(self, item: Item, root: str, data: bytes | None = None) -> Piece:
-        """The item's music; `data` is what `read` returned, where the caller has it. Raises Unreadable."""
+        """The item's music; `data` is what `read` returned, where the caller has it.
+
+        Raises:
+            Unreadable: the item is quarantined, with the reason.
+            Skip: the item is skipped, with the reason.
+        """
         ...
 
     def ignored(self, root: str) -> dict[str, int]:
