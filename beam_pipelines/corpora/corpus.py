@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar, Protocol
 
 from media.midi import Unreadable
+from media.storage import inside
+from schemas.errors import InputError
 from schemas.music import Piece
 
 # The longest real MIDI file known to us is under 10 MB; what is larger is no music, and reading it could fill a worker.
@@ -24,6 +26,7 @@ class Item:
         split: the corpus's own split ("train", "validation", "test"), or "" where it has none.
         path: the file, relative to the root, with "/" between folders; undecodable bytes as surrogate escapes.
         part: names the piece inside the file, "" for the whole file.
+        refused: why the listing itself already refuses the item, as "reason: sentence"; `read` and `parse` then raise Unreadable.
     """
 
     name: str
@@ -31,6 +34,7 @@ class Item:
     split: str = ""
     path: str = ""
     part: str = ""
+    refused: str = ""
 
 
 def item_line(item: Item) -> str:
@@ -107,12 +111,12 @@ class Corpus(Protocol):
         ...
 
 
-def is_inside(root: str, path: str) -> bool:
-    """Whether the relative path, symbolic links followed, stays below the root."""
-    if not path or "\0" in path or os.path.isabs(path) or "\\" in path and ".." in path.replace("\\", "/").split("/"):
-        return False
-    whole = os.path.realpath(root)
-    return os.path.commonpath([whole, os.path.realpath(os.path.join(whole, path))]) == whole
+def read_item(item: Item, root: str) -> bytes:
+    """The bytes of an item's file. Raises Unreadable, with the listing's own reason where the listing refused the item."""
+    if item.refused:
+        reason, _, message = item.refused.partition(": ")
+        raise Unreadable(reason, message)
+    return read_file(root, item.path)
 
 
 def read_file(root: str, path: str, limit: int = LARGEST_FILE) -> bytes:
@@ -121,10 +125,12 @@ def read_file(root: str, path: str, limit: int = LARGEST_FILE) -> bytes:
     Raises:
         Unreadable: `path-escapes-root` (nothing was opened), `missing-file`, `not-a-file`, `too-large`, `no-access`.
     """
-    if not is_inside(root, path):
-        raise Unreadable("path-escapes-root", f"{path!r} leads out of the input folder, so it was not opened")
     try:
-        return _read_regular(os.path.join(root, path), limit)
+        whole = inside(root, path)
+    except InputError as error:
+        raise Unreadable("path-escapes-root", f"{path!r} leads out of the input folder, so it was not opened") from error
+    try:
+        return _read_regular(whole, limit)
     except FileNotFoundError as error:
         raise Unreadable("missing-file", f"{path} is listed, but there is no such file in the input folder") from error
     except OSError as error:

@@ -1,0 +1,191 @@
+"""MAESTRO's list of performances, read from its csv or json; what is wrong in it is named by file, row and column."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from beam_pipelines.corpora.corpus import read_file
+from media.midi import Unreadable
+from media.storage import list_files, local
+from schemas.errors import InputError
+
+COLUMNS = ("canonical_composer", "canonical_title", "split", "midi_filename")
+_NAME = re.compile(r"maestro-v(?P<version>\d+(?:\.\d+)*)\.(?P<kind>csv|json)")
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Row:
+    """One performance as the metadata names it; `number` is its line in the csv, or its entry in the json, for messages."""
+
+    composer: str
+    title: str
+    split: str
+    path: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What the root says of itself: rows of the file that counts, its name, the version, and sentences for the user."""
+
+    rows: tuple[Row, ...]
+    file: str
+    version: str
+    files: tuple[str, ...]
+    reports: tuple[str, ...]
+
+
+def read_metadata(root: str) -> Metadata:
+    """The metadata of a MAESTRO folder: csv before json, from the root only.
+
+    Raises:
+        InputError: there is none, there are two versions, or the file that counts cannot be read.
+    """
+    names = _metadata_names(root)
+    version = _only_version(root, names)
+    chosen = names[0]
+    rows = tuple(_rows(root, chosen))
+    if not rows:
+        raise InputError(f"{root}/{chosen}: lists no performances. Fetch the file again from the release.")
+    reports = [*_odd_durations(root, chosen), *(_comparison(root, chosen, rows, other) for other in names[1:])]
+    return Metadata(rows, chosen, version, tuple(names), tuple(filter(None, reports)))
+
+
+def _metadata_names(root: str) -> list[str]:
+    every = list_files(local(root))
+    names = sorted(name for name in every if _NAME.fullmatch(name))
+    if names:
+        return names
+    deeper = sorted({name.rpartition("/")[0] for name in every if _NAME.fullmatch(name.rpartition("/")[2])})
+    hint = f"Give --input {root}/{deeper[0]}" if deeper else "Give the folder that the release unpacks to"
+    raise InputError(f"{root}: no maestro-v*.csv or maestro-v*.json in this folder. {hint}.")
+
+
+def _only_version(root: str, names: list[str]) -> str:
+    versions = sorted({_NAME.fullmatch(name)["version"] for name in names})  # type: ignore[index]
+    if len(versions) > 1:
+        raise InputError(f"{root}: metadata of several versions ({', '.join(names)}). Leave only one version in the folder.")
+    return versions[0]
+
+
+def _rows(root: str, name: str) -> Iterator[Row]:
+    for number, values in _records(root, name):
+        yield _row(f"{root}/{name}", number, values)
+
+
+def _records(root: str, name: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    text = _text(root, name)
+    return _csv_records(f"{root}/{name}", text) if name.endswith(".csv") else _json_records(f"{root}/{name}", text)
+
+
+def _text(root: str, name: str) -> str:
+    try:
+        data = read_file(root, name)
+    except Unreadable as error:
+        raise InputError(f"{root}/{name}: {error}. Fetch the file again from the release.") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{root}/{name}, line {line}: byte {data[error.start]:#04x} at offset {error.start} is not UTF-8. "
+            "Save the file as UTF-8, or fetch it again from the release."
+        ) from error
+
+
+def _csv_records(file: str, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        if not reader.fieldnames:
+            raise InputError(f"{file}: is empty. Fetch the file again from the release.")
+        _check_columns(file, reader.fieldnames)
+        for values in reader:
+            yield reader.line_num, values
+    except csv.Error as error:
+        raise InputError(f"{file}, line {reader.line_num}: is no csv: {error}. Fetch the file again.") from error
+
+
+def _check_columns(file: str, names: Any) -> None:
+    missing = [name for name in COLUMNS if name not in names]
+    if missing:
+        there = ", ".join(map(str, names)) or "none"
+        raise InputError(f"{file}: column {missing[0]!r} is missing (there are: {there}). Fetch the file again from the release.")
+
+
+def _json_records(file: str, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file}: is no json: {error}. Fetch the file again from the release.") from error
+    if isinstance(values, list):
+        yield from _row_oriented(file, values)
+    elif isinstance(values, dict):
+        yield from _column_oriented(file, values)
+    else:
+        raise InputError(f"{file}: expected a list of performances or a table of columns, found {type(values).__name__}.")
+
+
+def _row_oriented(file: str, values: list[Any]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, row in enumerate(values):
+        if not isinstance(row, dict):
+            raise InputError(f"{file}, entry {number}: expected a performance, found {type(row).__name__}.")
+        _check_columns(f"{file}, entry {number}", row)
+        yield number, row
+
+
+def _column_oriented(file: str, values: dict[str, Any]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    _check_columns(file, values)
+    columns = {name: column for name, column in values.items() if isinstance(column, dict)}
+    _check_columns(file, columns)
+    for number, index in enumerate(columns["midi_filename"]):
+        yield number, {name: column.get(index) for name, column in columns.items()}
+
+
+def _row(file: str, number: int, values: Mapping[str, Any]) -> Row:
+    for name in COLUMNS:
+        if not isinstance(values[name], str) or not values[name].strip():
+            raise InputError(
+                f"{file}, row {number}, column {name!r}: expected a text, found {values[name]!r}. "
+                "Correct the row, or fetch the file again from the release."
+            )
+    return Row(values["canonical_composer"], values["canonical_title"], values["split"], values["midi_filename"], number)
+
+
+def _odd_durations(root: str, name: str) -> list[str]:
+    odd = [number for number, values in _records(root, name) if "duration" in values and not _is_duration(values["duration"])]
+    if not odd:
+        return []
+    return [f"{name}: {len(odd)} durations are no positive number (rows {_some(odd)}); they are not used, the notes say how long a piece is"]
+
+
+def _is_duration(value: Any) -> bool:
+    try:
+        return 0 < float(value) < float("inf")
+    except (TypeError, ValueError):
+        return False
+
+
+def _comparison(root: str, chosen: str, rows: tuple[Row, ...], other: str) -> str:
+    try:
+        theirs = {_content(row) for row in _rows(root, other)}
+    except InputError as error:
+        return f"{chosen} is used; {other} cannot be compared with it: {error}"
+    ours = {_content(row) for row in rows}
+    paths = sorted({content[-1] for content in ours ^ theirs})
+    if not paths:
+        return ""
+    return f"{chosen} and {other} disagree about {len(paths)} performances ({_some(paths)}); {chosen} is used"
+
+
+def _content(row: Row) -> tuple[str, ...]:
+    return row.composer, row.title, row.split, row.path
+
+
+def _some(values: list[Any]) -> str:
+    more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
+    return ", ".join(map(str, values[:_SHOWN])) + more

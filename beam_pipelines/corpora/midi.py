@@ -1,0 +1,96 @@
+"""Any folder of MIDI files, nested as it may be: .mid, .midi, .kar and .rmi, in capitals or not.
+
+There are no official splits; a group decides. By default each file is a group of its own (folder and name without extension, so
+`x.mid` and `x.kar` beside each other stay together); `--group folder` keeps a folder together, for folders that hold versions
+of one work.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from beam_pipelines.corpora.corpus import Item, read_item
+from media.midi import Unreadable, read_midi
+from media.storage import links_left_out, list_files
+from schemas.errors import InputError
+from schemas.music import Piece
+from schemas.naming import item_name
+from schemas.settings import setting
+
+EXTENSIONS = (".mid", ".midi", ".kar", ".rmi")
+GROUPS = ("file", "folder")
+
+
+@dataclass(frozen=True)
+class MidiFolder:
+    """The corpus `midi`: `--input` is any folder."""
+
+    name: ClassVar[str] = "midi"
+    version: ClassVar[str] = "1"
+    licence: ClassVar[str] = "not known: that of the files in your folder. Find out before you share what is made of them."
+    citation: ClassVar[str] = ""
+    where: ClassVar[str] = "any folder with .mid, .midi, .kar or .rmi files, at any depth"
+    pitch_range: ClassVar[tuple[int, int]] = (0, 127)
+    official_splits: ClassVar[bool] = False
+    needs_input: ClassVar[bool] = True
+    extra: ClassVar[str | None] = None
+
+    group: str = setting("file", help="what stays in one split: each file, or each folder (versions of one work)", choices=GROUPS)
+
+    def items(self, root: str) -> Iterator[Item]:
+        """Every MIDI file below the root, sorted by name. Raises InputError for two files with one name."""
+        items = sorted((self._item(path) for path in list_files(root) if _is_midi(path)), key=lambda item: item.name)
+        for one, next_one in zip(items, items[1:], strict=False):
+            if one.name == next_one.name:
+                raise InputError(f"{root}: {one.path!r} and {next_one.path!r} differ only in how accents are encoded. Rename one of them.")
+        yield from items
+
+    def _item(self, path: str) -> Item:
+        name = item_name(self.name, path)
+        return Item(name, os.path.dirname(name) if self.group == "folder" else os.path.splitext(name)[0], path=path)
+
+    def read(self, item: Item, root: str) -> bytes:
+        """The bytes of the item's file. Raises Unreadable."""
+        return read_item(item, root)
+
+    def parse(self, item: Item, root: str, data: bytes | None = None) -> Piece:
+        """The piece in the file. Raises Unreadable."""
+        return read_midi(unwrapped(self.read(item, root) if data is None else data), item.name)
+
+    def ignored(self, root: str) -> dict[str, int]:
+        """Files that are no MIDI files, counted by extension; links out of the folder are counted as "(link)"."""
+        counts = Counter(_extension(path) for path in list_files(root) if not _is_midi(path))
+        links = len(links_left_out(root))
+        return dict(sorted(counts.items())) | ({"(link)": links} if links else {})
+
+    def reports(self, root: str) -> list[str]:
+        """Links that were not followed."""
+        links = links_left_out(root)
+        return [f"{len(links)} links, pipes or devices are not read, for example {links[0]!r}: they lead out of the folder"] if links else []
+
+    def version_at(self, root: str) -> str:
+        """A folder has no version."""
+        return self.version
+
+
+def unwrapped(data: bytes) -> bytes:
+    """The MIDI file inside a RIFF file (.rmi); other bytes as they are. Raises Unreadable for a RIFF file without one."""
+    if data[:4] != b"RIFF":
+        return data
+    offset = 12
+    while data[8:12] == b"RMID" and offset + 8 <= len(data):
+        size = int.from_bytes(data[offset + 4 : offset + 8], "little")
+        if data[offset : offset + 4] == b"data":
+            return data[offset + 8 : offset + 8 + size]
+        offset += 8 + size + size % 2
+    raise Unreadable("no-midi-in-riff", "a RIFF file without an RMID data chunk", min(offset, len(data)))
+
+
+def _extension(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
+def _is_midi(path: str) -> bool:
+    return _extension(path) in EXTENSIONS
