@@ -50,3 +50,17 @@ class MissingExtra(MachineError):
         super().__init__(f"{package} is not installed. Add it with: pip install 'stretto[{extra}]'")
         self.package = package
         self.extra = extra
+
+
+class Unreadable(InputError):
+    """An input file that cannot become a piece: quarantined, and the job goes on.
+
+    Attributes:
+        reason: a short word for the ledger, for example `not-midi`.
+        offset: the byte of the file where reading failed, or None where it is not known.
+    """
+
+    def __init__(self, reason: str, message: str, offset: int | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.offset = offset
