@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Protocol
 
-from media.midi import Unreadable
 from media.storage import inside
-from schemas.errors import InputError
+from schemas.errors import InputError, Unreadable
 from schemas.music import Piece
 
 # The longest real MIDI file known to us is under 10 MB; what is larger is no music, and reading it could fill a worker.

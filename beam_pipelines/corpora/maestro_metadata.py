@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from beam_pipelines.corpora.corpus import read_file
-from media.midi import Unreadable
 from media.storage import list_files, local
-from schemas.errors import InputError
+from schemas.errors import InputError, Unreadable
 
 COLUMNS = ("canonical_composer", "canonical_title", "split", "midi_filename")
 _NAME = re.compile(r"maestro-v(?P<version>\d+(?:\.\d+)*)\.(?P<kind>csv|json)")

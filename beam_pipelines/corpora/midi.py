@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from beam_pipelines.corpora.corpus import Item, read_item
-from media.midi import Unreadable, read_midi
+from media.midi import read_midi
 from media.storage import links_left_out, list_files
 from schemas.errors import InputError
 from schemas.music import Piece
@@ -57,7 +57,7 @@ class MidiFolder:
 
     def parse(self, item: Item, root: str, data: bytes | None = None) -> Piece:
         """The piece in the file. Raises Unreadable."""
-        return read_midi(unwrapped(self.read(item, root) if data is None else data), item.name)
+        return read_midi(self.read(item, root) if data is None else data, item.name)
 
     def ignored(self, root: str) -> dict[str, int]:
         """Files that are no MIDI files, counted by extension; links out of the folder are counted as "(link)"."""
@@ -73,19 +73,6 @@ class MidiFolder:
     def version_at(self, root: str) -> str:
         """A folder has no version."""
         return self.version
-
-
-def unwrapped(data: bytes) -> bytes:
-    """The MIDI file inside a RIFF file (.rmi); other bytes as they are. Raises Unreadable for a RIFF file without one."""
-    if data[:4] != b"RIFF":
-        return data
-    offset = 12
-    while data[8:12] == b"RMID" and offset + 8 <= len(data):
-        size = int.from_bytes(data[offset + 4 : offset + 8], "little")
-        if data[offset : offset + 4] == b"data":
-            return data[offset + 8 : offset + 8 + size]
-        offset += 8 + size + size % 2
-    raise Unreadable("no-midi-in-riff", "a RIFF file without an RMID data chunk", min(offset, len(data)))
 
 
 def _extension(path: str) -> str:

@@ -1,0 +1,36 @@
+"""A cache of what is slow to parse: plain JSON in the user's cache folder, checked when read, never trusted and never needed."""
+
+import json
+import os
+from typing import Any
+
+from media.storage import read_bytes, write_atomic
+from schemas.errors import InputError, MachineError
+from schemas.hashing import fingerprint
+
+_LARGEST_ENTRY = 16 * 1024 * 1024
+
+
+def cache_folder() -> str:
+    """`$XDG_CACHE_HOME/stretto`, or `~/.cache/stretto`."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return os.path.join(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "stretto")
+
+
+def read_entry(path: str) -> Any:
+    """What `write_entry` stored, or None where there is nothing or it is damaged (it is then made again)."""
+    try:
+        stored = json.loads(read_bytes(path, _LARGEST_ENTRY))
+        return stored["content"] if stored["sha256"] == fingerprint(stored["content"]) else None
+    except (InputError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def write_entry(path: str, content: Any) -> None:
+    """Stores JSON values with their checksum, whole or not at all; without a place to write, nothing is stored."""
+    text = json.dumps({"sha256": fingerprint(content), "content": content}, separators=(",", ":"), ensure_ascii=False)
+    try:
+        write_atomic(path, text.encode())
+    except MachineError:
+        # A read-only home or a full disk costs time, not correctness: the next run parses again.
+        return
