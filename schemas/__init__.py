@@ -1,1 +1,1 @@
-"""What writer and reader must agree on: music in memory, features, records, manifests. No framework is imported here."""
+"""What writer and reader must agree on: music in memory, features, records, manifests. No framework is imported."""

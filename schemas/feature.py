@@ -1,4 +1,4 @@
-"""Feature: what one array of a record is. Declared once; writer, reader, manifest, documentation and tests follow from it."""
+"""Feature: what one array of a record is. Declared once; writer, reader, manifest and documentation follow from it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -45,7 +45,9 @@ class Feature:
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES or self.storage not in STORAGES or len(self.dims) != len(self.shape):
-            raise ValueError(f"no feature: dtype {self.dtype!r}, storage {self.storage!r}, dims {self.dims}, shape {self.shape}")
+            raise ValueError(
+                f"no feature: dtype {self.dtype!r}, storage {self.storage!r}, dims {self.dims}, shape {self.shape}"
+            )
 
 
 Features = Mapping[str, Feature]
@@ -103,6 +105,9 @@ def features_to_json(features: Features) -> dict[str, Any]:
 def features_from_json(values: Mapping[str, Any]) -> dict[str, Feature]:
     """The inverse of `features_to_json`. Raises RecordError for anything that is no feature."""
     try:
-        return {name: Feature(**{**value, "dims": tuple(value["dims"]), "shape": tuple(value["shape"])}) for name, value in values.items()}
+        return {
+            name: Feature(**{**value, "dims": tuple(value["dims"]), "shape": tuple(value["shape"])})
+            for name, value in values.items()
+        }
     except (TypeError, KeyError, ValueError) as error:
         raise RecordError(f"features cannot be read: {error}") from error

@@ -1,8 +1,8 @@
 """Hashes that are the same in every process, on every machine, in every version.
 
-Three things hang on them: the order of records in a shard, the split of a group, and every random draw. Python's own `hash()` is
-salted per process, and seeds made by adding numbers collide, so neither is used anywhere. A change in this file changes every
-dataset: it would need a new schema version.
+Three things hang on them: the order of records in a shard, the split of a group, and every random draw. Python's own
+`hash()` is salted per process, and seeds made by adding numbers collide, so neither is used anywhere. A change in
+this file changes every dataset: it would need a new schema version.
 """
 
 import hashlib

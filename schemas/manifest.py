@@ -147,7 +147,9 @@ def read_manifest(folder: str) -> Manifest:
     if not os.path.isdir(folder):
         raise InputError(f"{folder}: no such folder. `stretto prepare … --output {folder}` makes a dataset there.")
     if not os.path.exists(os.path.join(folder, COMPLETED)) or not os.path.exists(path):
-        raise InputError(f"{folder}: not a finished dataset ({COMPLETED} or {MANIFEST} is missing). Run its `stretto prepare` again.")
+        raise InputError(
+            f"{folder}: not a finished dataset ({COMPLETED} or {MANIFEST} is missing). Run its `stretto prepare` again."
+        )
     if os.path.getsize(path) > MAX_MANIFEST_BYTES:
         raise InputError(f"{path}: {os.path.getsize(path)} bytes, a manifest has at most {MAX_MANIFEST_BYTES}")
     with open(path, encoding="utf-8", errors="strict") as file:

@@ -1,7 +1,7 @@
 """Music in memory: notes and controllers as parallel arrays in ticks, a tempo map, and what is done to them.
 
-Ticks are integers, so nothing is lost by reading; seconds are float64 on request, computed in the order of operations of
-pretty_midi and note-seq, so that they are equal to the last bit.
+Ticks are integers, so nothing is lost by reading; seconds are float64 on request, computed in the order of operations
+of pretty_midi and note-seq, so that they are equal to the last bit.
 """
 
 from collections.abc import Mapping
@@ -63,11 +63,23 @@ class Notes:
         return len(self.start)
 
     @classmethod
-    def of(cls, start: Any, end: Any, pitch: Any, velocity: Any, program: Any = 0, track: Any = 0, drum: Any = False) -> "Notes":
+    def of(
+        cls, start: Any, end: Any, pitch: Any, velocity: Any, program: Any = 0, track: Any = 0, drum: Any = False
+    ) -> "Notes":
         """Notes from anything array-like, sorted. Scalars serve all notes."""
-        given = {"start": start, "end": end, "pitch": pitch, "velocity": velocity, "program": program, "track": track, "drum": drum}
+        given = {
+            "start": start,
+            "end": end,
+            "pitch": pitch,
+            "velocity": velocity,
+            "program": program,
+            "track": track,
+            "drum": drum,
+        }
         count = len(np.atleast_1d(np.asarray(start)))
-        arrays = {name: np.broadcast_to(np.asarray(value, _NOTE_DTYPES[name]), (count,)) for name, value in given.items()}
+        arrays: dict[str, Array] = {
+            name: np.broadcast_to(np.asarray(value, _NOTE_DTYPES[name]), (count,)) for name, value in given.items()
+        }
         order = np.lexsort((arrays["end"], arrays["track"], arrays["pitch"], arrays["start"]))
         return cls(**{name: value[order] for name, value in arrays.items()})
 
@@ -83,7 +95,7 @@ class Notes:
 
 @dataclass(frozen=True, eq=False)
 class Controls:
-    """Controller events as parallel arrays [event], sorted by tick: int64 tick, uint8 number, uint8 value, int32 track."""
+    """Controllers as parallel arrays [event], sorted by tick: int64 tick, uint8 number, uint8 value, int32 track."""
 
     tick: Array
     number: Array
@@ -98,7 +110,9 @@ class Controls:
         """Controls from anything array-like, sorted by tick; order at one tick is kept."""
         given = {"tick": tick, "number": number, "value": value, "track": track}
         count = len(np.atleast_1d(np.asarray(tick)))
-        arrays = {name: np.broadcast_to(np.asarray(item, _CONTROL_DTYPES[name]), (count,)) for name, item in given.items()}
+        arrays: dict[str, Array] = {
+            name: np.broadcast_to(np.asarray(item, _CONTROL_DTYPES[name]), (count,)) for name, item in given.items()
+        }
         order = np.argsort(arrays["tick"], kind="stable")
         return cls(**{name: item[order] for name, item in arrays.items()})
 
@@ -235,7 +249,9 @@ def transpose(piece: Piece, semitones: int) -> Piece:
         return piece
     span = piece.pitch_span()
     if span and not 0 <= span[0] + semitones <= span[1] + semitones <= 127:
-        raise ValueError(f"{piece.name}: {semitones:+d} semitones would take pitches {span[0]}..{span[1]} out of 0..127")
+        raise ValueError(
+            f"{piece.name}: {semitones:+d} semitones would take pitches {span[0]}..{span[1]} out of 0..127"
+        )
     shift = np.where(piece.notes.drum, 0, semitones).astype(np.int16) if piece.notes.drum.any() else np.int16(semitones)
     return replace(piece, notes=replace(piece.notes, pitch=piece.notes.pitch + shift))
 
@@ -248,11 +264,11 @@ def stretch(piece: Piece, factor: float) -> Piece:
 def apply_sustain(piece: Piece) -> Piece:
     """Notes that sound as long as the pedal holds them; the pedal's controllers are gone afterwards.
 
-    A note whose key is released while the pedal is down ends where the pedal goes up or where the same pitch is struck again,
-    whichever is first; a key still held is cut the same way by a new onset under the pedal. Of two notes struck at one tick under
-    the pedal one remains. A pedal still down at the end holds until the last event of the file. Events at one tick count in the
-    order pedal down, pedal up, onset, release (models: Performance RNN, Onsets and Frames; note-seq's rule). Each instrument has a
-    pedal of its own; drums are left alone.
+    A note whose key is released while the pedal is down ends where the pedal goes up or where the same pitch is
+    struck again, whichever is first; a key still held is cut the same way by a new onset under the pedal. Of two
+    notes struck at one tick under the pedal one remains. A pedal still down at the end holds until the last event of
+    the file. Events at one tick count in the order pedal down, pedal up, onset, release (models: Performance RNN,
+    Onsets and Frames; note-seq's rule). Each instrument has a pedal of its own; drums are left alone.
     """
     pedal = piece.controls.number == SUSTAIN
     if not pedal.any():

@@ -1,7 +1,7 @@
 """Names that grow along the road: item, copy, window; and the names of files.
 
-An item is `corpus/path.midi` or `corpus/archive.zip!part`; a copy of it `item#+3@1.025`; a window of that `copy/00012`. So every
-record can be traced to its file by reading its key.
+An item is `corpus/path.midi` or `corpus/archive.zip!part`; a copy of it `item#+3@1.025`; a window of that
+`copy/00012`. So every record can be traced to its file by reading its key.
 """
 
 import re
@@ -90,5 +90,5 @@ def parse_shard_name(name: str) -> tuple[str, str, int, int]:
 
 
 def index_name(shard: str) -> str:
-    """The path of a shard's index below the dataset. A folder of its own, so that a glob over shards does not catch it."""
+    """The path of a shard's index below the dataset: a folder of its own, so that a glob over shards misses it."""
     return f"index/{shard}.idx"

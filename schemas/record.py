@@ -1,6 +1,7 @@
 """A record as bytes: tf.train.Example, TFRecord framing and the index of a shard. No TensorFlow.
 
-The Example message is built in a descriptor pool of its own: the default pool would clash with TensorFlow's in the same process.
+The Example message is built in a descriptor pool of its own: the default pool would clash with TensorFlow's in the
+same process.
 """
 
 import os
@@ -62,8 +63,8 @@ def example_class() -> Any:
     _message_field(features, "feature", 1, "Features.FeatureEntry", field.LABEL_REPEATED)
     _message_field(file.message_type.add(name="Example"), "features", 1, "Features", field.LABEL_OPTIONAL)
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)  # type: ignore[no-untyped-call]
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))  # type: ignore[no-untyped-call]
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
 
 
 _ATTRIBUTES = ("bytes_list", "float_list", "int64_list")

@@ -4,8 +4,9 @@
 def window_starts(length: int, window: int, hop: int) -> range:
     """First element of each window over `length` elements.
 
-    With hop == window every element is in exactly one window. The last window may be short; none begins past the end, and a
-    window that would add nothing new (all of it lies in the one before) is not made. `window` 0 means: one window, the whole.
+    With hop == window every element is in exactly one window. The last window may be short; none begins past the end,
+    and a window that would add nothing new (all of it lies in the one before) is not made. `window` 0 means: one
+    window, the whole.
 
     Raises:
         ValueError: hop is not in 1..window.

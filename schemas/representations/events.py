@@ -1,10 +1,11 @@
 """Performance events: onsets, releases, shifts of 10 ms and 32 velocities as one sequence of ids.
 
-Source: Performance RNN (Oore et al. 2018) and Music Transformer (Huang et al. 2019). With the full pitch range there are 388 events
-and ids equal note-seq's PerformanceOneHotEncoding; with 21..108 there are 308, the piano table. The sustain pedal is applied before
-time is rounded. BOS and PAD follow the events: no end token is used.
+Source: Performance RNN (Oore et al. 2018) and Music Transformer (Huang et al. 2019). With the full pitch range there
+are 388 events and ids equal note-seq's PerformanceOneHotEncoding; with 21..108 there are 308, the piano table. The
+sustain pedal is applied before time is rounded. BOS and PAD follow the events: no end token is used.
 
-What the encoding cannot say: two notes of one pitch that sound at once (they share a NOTE_OFF), instruments, times finer than 10 ms.
+What the encoding cannot say: two notes of one pitch that sound at once (they share a NOTE_OFF), instruments, times
+finer than 10 ms.
 """
 
 from collections.abc import Iterable, Iterator
@@ -42,7 +43,9 @@ class Events:
 
     window: int = setting(2048, help="Tokens in a record; 0 keeps each piece whole.")
     hop: int = setting(0, help="Tokens from one training window to the next; 0 means the window.")
-    pitch_range: tuple[int, int] = setting((0, 127), help="Pitches of the table, for example 21..108.", parse=parse_span)
+    pitch_range: tuple[int, int] = setting(
+        (0, 127), help="Pitches of the table, for example 21..108.", parse=parse_span
+    )
 
     def __post_init__(self) -> None:
         low, high = self.pitch_range
@@ -139,7 +142,8 @@ class Events:
     def _note_steps(self, ids: Any) -> tuple[list[int], list[int], list[int], list[int]]:
         """Start step, end step, pitch and velocity of each note, in order of release.
 
-        An onset of a sounding pitch closes the earlier note; notes open at the end close there; a note lasts one step at least.
+        An onset of a sounding pitch closes the earlier note; notes open at the end close there; a note lasts one step
+        at least.
         """
         kinds, values = self._decoded
         open_notes: dict[int, tuple[int, int]] = {}
