@@ -1,0 +1,1 @@
+"""Layers that several families share, written in keras.ops alone, and the drawing of tokens."""

@@ -1,0 +1,113 @@
+"""Causal self-attention that knows places by learnt distances, by rotation, or not at all (sinusoids come with its input).
+
+Relative attention as in Huang et al. 2018 (arXiv:1809.04281): a table of distances for each layer and head, queries scaled before
+both products, a zero vector beyond the table. Projections have no bias, as in the authors' code; a key bias could not learn
+anyway, because it adds the same number to every logit of a query.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from trainer.layers.positions import relative_logits, relative_logits_at, rotate
+
+Tensor = Any
+Cache = tuple[Tensor, Tensor]
+
+
+class CausalAttention(keras.layers.Layer):
+    """Each token attends to itself and to what came before it.
+
+    Args:
+        heads: attention heads.
+        width: queries, keys and values of all heads together; a multiple of `heads` (twice it for "rotary").
+        positions: "relative", "rotary", or "sinusoidal" (nothing is added here).
+        max_distance: rows of the table of distances of "relative".
+        clip: whether distances beyond the table share its last vector; else they get none.
+
+    Call arguments:
+        inputs: [batch, token, hidden]; with a cache one token, [batch, 1, hidden].
+        cache: keys and values of the places so far, each [batch, head, place, width / heads].
+        position: integer scalar, the place of the one token in the cache.
+
+    Returns:
+        [batch, token, hidden]; with a cache also the cache that holds the new token.
+    """
+
+    def __init__(self, heads: int, width: int, positions: str, max_distance: int = 0, clip: bool = False, **layer: Any) -> None:
+        super().__init__(**layer)
+        self.heads, self.width, self.depth = heads, width, width // heads
+        self.positions, self.max_distance, self.clip = positions, max_distance, clip
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        """Makes the projections and the table."""
+        self.query, self.key, self.value = (self._projection(name, self.width, shape) for name in ("query", "key", "value"))
+        self.output_projection = self._projection("output", shape[-1], (*shape[:-1], self.width))
+        if self.positions == "relative":
+            self.distances = self.add_weight(
+                shape=(self.heads, self.max_distance, self.depth), name="distances",
+                initializer=keras.initializers.RandomNormal(stddev=self.depth**-0.5),
+            )
+
+    def _projection(self, name: str, units: int, shape: tuple[int | None, ...]) -> keras.layers.Dense:
+        layer = keras.layers.Dense(units, use_bias=False, kernel_initializer="glorot_uniform", name=name, dtype=self.dtype_policy)
+        layer.build(shape)
+        return layer
+
+    def call(self, inputs: Tensor, cache: Cache | None = None, position: Tensor | None = None) -> Any:
+        """See the class."""
+        query, key, value = (self._split(layer(inputs)) for layer in (self.query, self.key, self.value))
+        if cache is None:
+            return self.output_projection(self._join(self._attend(query, key, value)))
+        mixed, cache = self._step(query, key, value, cache, position)
+        return self.output_projection(self._join(mixed)), cache
+
+    def _split(self, x: Tensor) -> Tensor:
+        return ops.transpose(ops.reshape(x, (_batch(x), x.shape[1], self.heads, self.depth)), (0, 2, 1, 3))
+
+    def _join(self, x: Tensor) -> Tensor:
+        return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (_batch(x), x.shape[2], self.width))
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Whole sequences, [batch, head, token, depth] in and out."""
+        length = query.shape[2]
+        places = ops.arange(length)
+        if self.positions == "rotary":
+            query, key = rotate(query, places), rotate(key, places)
+        query = query * self.depth**-0.5
+        logits = ops.matmul(query, ops.swapaxes(key, 2, 3))
+        if self.positions == "relative":
+            logits = logits + relative_logits(query, self.distances, self.clip)
+        return ops.matmul(_weights(logits, places[None, :] <= places[:, None]), value)
+
+    def _step(self, query: Tensor, key: Tensor, value: Tensor, cache: Cache, position: Tensor) -> tuple[Tensor, Cache]:
+        """One token, [batch, head, 1, depth], after those in the cache."""
+        if self.positions == "rotary":
+            place = ops.reshape(position, (1,))
+            query, key = rotate(query, place), rotate(key, place)
+        keys, values = (ops.slice_update(old, (0, 0, position, 0), new) for old, new in zip(cache, (key, value), strict=True))
+        length = keys.shape[2]
+        query = query * self.depth**-0.5
+        logits = ops.matmul(query, ops.swapaxes(keys, 2, 3))
+        if self.positions == "relative":
+            logits = logits + relative_logits_at(query, self.distances, self.clip, position, length)
+        return ops.matmul(_weights(logits, ops.arange(length)[None, :] <= position), values), (keys, values)
+
+    def empty_cache(self, batch: int, length: int) -> Cache:
+        """Keys and values of `length` places, all zero."""
+        zeros = ops.zeros((batch, self.heads, length, self.depth), dtype=self.compute_dtype)
+        return zeros, zeros
+
+
+def _batch(x: Tensor) -> int:
+    """The size of the batch, -1 where it is open."""
+    return -1 if x.shape[0] is None else x.shape[0]
+
+
+def _weights(logits: Tensor, allowed: Tensor) -> Tensor:
+    """Softmax of [batch, head, query, key] over the allowed keys [query, key]; the others get exactly 0."""
+    weights = ops.softmax(ops.where(allowed, ops.cast(logits, "float32"), -1e30), axis=-1)
+    return ops.cast(weights, logits.dtype)

@@ -1,0 +1,131 @@
+"""A stack of pre-norm Transformer blocks over tokens, for whole sequences and, with a cache, one token at a time.
+
+Layer normalisation before each sub-layer, dropout and the residual after it, one normalisation at the end; the embedding is scaled
+by the root of its width and not shared with the output (arXiv:1809.04281 and the library it was trained with).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from schemas.hashing import stable_hash
+from trainer.layers.attention import Cache, CausalAttention
+from trainer.layers.positions import sinusoids
+
+Tensor = Any
+
+
+def _norm(name: str) -> keras.layers.LayerNormalization:
+    return keras.layers.LayerNormalization(epsilon=1e-6, name=name)
+
+
+class Dropout(keras.layers.Layer):
+    """Sets a share of its input to zero in training and scales the rest up.
+
+    Keras's own layer numbers its seeds by order of creation in the process; a checkpoint needs a name that stays.
+    """
+
+    def __init__(self, rate: float, owner: str, **layer: Any) -> None:
+        super().__init__(**layer)
+        self.rate = rate
+        if rate:
+            path = f"{owner}/{self.name}"
+            self.seed = keras.random.SeedGenerator(stable_hash(path) % 2**31, name=f"{path.replace('/', '_')}_seed")
+
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
+        """Anything in, the same shape out."""
+        return keras.random.dropout(x, self.rate, seed=self.seed) if training and self.rate else x
+
+
+class Block(keras.layers.Layer):
+    """Attention and a feed-forward network, each normalised before and added after.
+
+    Call arguments: as `CausalAttention`, and `training`. Returns what it returns.
+    """
+
+    def __init__(self, attention: CausalAttention, feed_forward: int, activation: str, dropout: float, **layer: Any) -> None:
+        super().__init__(**layer)
+        self.attention = attention
+        self.attention_norm, self.feed_forward_norm = _norm("attention_norm"), _norm("feed_forward_norm")
+        self.attention_dropout = Dropout(dropout, self.name, name="attention_dropout")
+        self.feed_forward_dropout = Dropout(dropout, self.name, name="feed_forward_dropout")
+        self.widen = keras.layers.Dense(feed_forward, activation=activation, kernel_initializer="glorot_uniform", name="widen")
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        """Builds the parts; the narrowing layer needs the width of the input."""
+        self.narrow = keras.layers.Dense(
+            shape[-1], kernel_initializer="glorot_uniform", name="narrow", dtype=self.dtype_policy)
+        for part in (self.attention_norm, self.attention, self.feed_forward_norm, self.widen):
+            part.build(shape)
+        self.narrow.build((*shape[:-1], self.widen.units))
+
+    def call(self, inputs: Tensor, cache: Cache | None = None, position: Tensor | None = None, training: bool = False) -> Any:
+        """See the class."""
+        mixed = self.attention(self.attention_norm(inputs), cache=cache, position=position)
+        if cache is not None:
+            mixed, cache = mixed
+        x = inputs + self.attention_dropout(mixed, training=training)
+        x = x + self.feed_forward_dropout(self.narrow(self.widen(self.feed_forward_norm(x))), training=training)
+        return x if cache is None else (x, cache)
+
+
+class Decoder(keras.Model):
+    """Logits of the next token.
+
+    Args:
+        vocabulary: ids that can be predicted; the id after them, BOS, can be given.
+        hidden: width of the residual stream.
+        sinusoidal: whether sinusoids of the places are added to the embedding.
+        blocks: the blocks, first to last.
+        dropout: share of the embedding set to zero in training.
+
+    Call arguments:
+        tokens: ids [batch, token]; an id above BOS (padding) is read as BOS.
+        cache, position: one cache for each block, and the place, as in `CausalAttention`.
+
+    Returns:
+        float32 logits [batch, token, vocabulary]; with a cache also the new caches.
+    """
+
+    def __init__(self, vocabulary: int, hidden: int, sinusoidal: bool, blocks: list[Block], dropout: float, **model: Any) -> None:
+        super().__init__(**model)
+        self.vocabulary, self.hidden, self.sinusoidal, self.blocks = vocabulary, hidden, sinusoidal, blocks
+        normal = keras.initializers.RandomNormal(stddev=hidden**-0.5)
+        self.embedding = keras.layers.Embedding(vocabulary + 1, hidden, embeddings_initializer=normal, name="embedding")
+        self.dropout = Dropout(dropout, self.name, name="dropout")
+        self.norm = _norm("norm")
+        self.logits = keras.layers.Dense(vocabulary, kernel_initializer="glorot_uniform", name="logits", dtype="float32")
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        """Builds every part for ids [batch, token]."""
+        self.embedding.build(shape)
+        inner = (*shape, self.hidden)
+        for part in (*self.blocks, self.norm, self.logits):
+            part.build(inner)
+
+    def call(self, tokens: Tensor, cache: list[Cache] | None = None, position: Tensor | None = None, training: bool = False) -> Any:
+        """See the class."""
+        x = self._embed(tokens, position, training)
+        if cache is None:
+            for block in self.blocks:
+                x = block(x, training=training)
+            return self.logits(self.norm(x))
+        caches = []
+        for block, old in zip(self.blocks, cache, strict=True):
+            x, new = block(x, cache=old, position=position)
+            caches.append(new)
+        return self.logits(self.norm(x)), caches
+
+    def _embed(self, tokens: Tensor, position: Tensor | None, training: bool) -> Tensor:
+        x = self.embedding(ops.minimum(ops.cast(tokens, "int32"), self.vocabulary)) * self.hidden**0.5
+        if self.sinusoidal:
+            places = ops.arange(tokens.shape[1]) if position is None else ops.reshape(position, (1,))
+            x = x + ops.cast(sinusoids(places, self.hidden), x.dtype)
+        return self.dropout(x, training=training)
+
+    def empty_cache(self, batch: int, length: int) -> list[Cache]:
+        """Caches for `length` places."""
+        return [block.attention.empty_cache(batch, length) for block in self.blocks]

@@ -1,0 +1,64 @@
+"""Drawing the next token from logits. The noise is given, so that equal seeds give equal music on one backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.errors import UsageError
+from schemas.settings import setting
+
+Tensor = Any
+SAMPLERS = ("temperature", "greedy", "top-k", "nucleus")
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How the next token is drawn. Imported without Keras, because its fields are flags."""
+
+    sampler: str = setting("temperature", help="how the next token is drawn", choices=SAMPLERS)
+    temperature: float = setting(1.0, help="logits are divided by this; below 1 is safer, above 1 wilder")
+    top_k: int = setting(32, help="top-k: draw among this many likeliest tokens")
+    top_p: float = setting(0.95, help="nucleus: draw among the likeliest tokens that hold this share of the probability")
+    allow_longer: bool = setting(False, help="go on past the trained length with positions that are only known within it")
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise UsageError(f"--sampler {self.sampler}: choose one of {', '.join(SAMPLERS)}")
+        if not self.temperature > 0:
+            raise UsageError(f"--temperature {self.temperature}: must be above 0; the likeliest token is --sampler greedy")
+        if self.top_k < 1:
+            raise UsageError(f"--top-k {self.top_k}: must be 1 or more")
+        if not 0 < self.top_p <= 1:
+            raise UsageError(f"--top-p {self.top_p}: must be above 0 and at most 1")
+
+
+def draw(logits: Tensor, noise: Tensor, sampler: Sampler) -> Tensor:
+    """Ids int32 [batch] from float32 logits [batch, vocabulary] and uniform noise [batch] in [0, 1).
+
+    The id is the first whose cumulated probability exceeds the noise, so an id of probability 0 is never drawn.
+    """
+    from keras import ops
+
+    if sampler.sampler == "greedy":
+        return ops.cast(ops.argmax(logits, axis=-1), "int32")
+    probabilities = ops.softmax(_shortened(logits / sampler.temperature, sampler), axis=-1)
+    cumulated = ops.cumsum(probabilities, axis=-1)
+    below = cumulated <= noise[:, None] * cumulated[:, -1:]
+    return ops.minimum(ops.sum(ops.cast(below, "int32"), axis=-1), logits.shape[-1] - 1)
+
+
+def _shortened(logits: Tensor, sampler: Sampler) -> Tensor:
+    """The logits with minus infinity for what may not be drawn; ties with the last one allowed stay."""
+    from keras import ops
+
+    if sampler.sampler == "top-k":
+        least = ops.top_k(logits, min(sampler.top_k, logits.shape[-1]))[0][:, -1:]
+    elif sampler.sampler == "nucleus":
+        ordered = ops.flip(ops.sort(logits, axis=-1), axis=-1)
+        probabilities = ops.softmax(ordered, axis=-1)
+        before = ops.cumsum(probabilities, axis=-1) - probabilities
+        least = ops.min(ops.where(before < sampler.top_p, ordered, float("inf")), axis=-1, keepdims=True)
+    else:
+        return logits
+    return ops.where(logits >= least, logits, float("-inf"))
