@@ -1,0 +1,1 @@
+"""Shards to weights, weights to music and scores. Start reading at train.py."""

@@ -1,0 +1,50 @@
+"""The two files that know a backend, and what picks one of them.
+
+Both offer the same functions, so that everything else is written once:
+
+    prepare(deterministic)                 settings of the process, before anything is built
+    compile_step(fn, variables)            `fn(*arrays) -> tree`, compiled; its assignments to `variables` stay
+    compile_function(model, fn)            the same for a `fn` that only reads the model's variables (scoring, sampling)
+    gradients(fn, variables, state)        `fn() -> (scalar, tree)` -> ((scalar, tree), dense gradients)
+    gradient(fn, x)                        of a scalar by a tensor, for penalties
+    abstract(variables)                    tree of shapes for Orbax;  values(variables): what it saves
+    restore(variables, arrays)             the inverse of `values`
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from types import ModuleType
+
+from schemas.errors import MissingExtra
+
+_MODULES = {"tensorflow": "trainer.backends.tensorflow_step", "jax": "trainer.backends.jax_step"}
+
+
+def choose(backend: str) -> str:
+    """`auto` resolved: TensorFlow where it is installed, else JAX. Raises MissingExtra where the one asked for is absent."""
+    if backend == "auto":
+        backend = "tensorflow" if importlib.util.find_spec("tensorflow") else "jax"
+    if importlib.util.find_spec(backend) is None:
+        raise MissingExtra(backend, "tensorflow" if backend == "tensorflow" else "trainer")
+    return backend
+
+
+def set_backend(backend: str) -> str:
+    """Makes Keras use a backend; to be called before Keras is imported. Returns the one chosen for `auto`."""
+    backend = choose(backend)
+    os.environ["KERAS_BACKEND"] = backend
+    if backend == "tensorflow":
+        # Orbax starts a JAX client, which would take the accelerator's memory away from TensorFlow.
+        os.environ["JAX_PLATFORMS"] = "cpu"
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    return backend
+
+
+def current() -> ModuleType:
+    """The module of the backend that Keras runs on."""
+    import keras
+
+    return importlib.import_module(_MODULES[keras.backend.backend()])
