@@ -1,0 +1,118 @@
+"""What a dataset holds, in numbers: counted while a shard is written, counted again from the shards by `verify`, equal to the last digit.
+
+Every number is an integer and every sum is over integers, so neither the order of shards nor the number of workers can change it; time
+is counted in hundredths of a second. What is heard is counted from originals only (`…#+0@1`, pedal applied), because a copy repeats
+its original; what is stored (copies, records, tokens) is counted from everything.
+
+Notes of one pitch share one key, as on a piano: a note ends, at the latest, at the next onset or release of its pitch. Representations
+that cannot tell two notes of one pitch apart therefore give the same numbers back.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.music import Piece
+
+STEPS_PER_SECOND = 100
+VELOCITY_BIN = 4
+MOST_VOICES = 16
+LENGTH_EDGES = (15, 30, 60, 120, 240, 480, 960, 1920)
+
+Statistics = dict[str, Any]
+"""JSON values: integers and lists of integers, all of which add up."""
+
+Array = npt.NDArray[Any]
+
+
+def empty() -> Statistics:
+    """The statistics of nothing: what sums start from, and the list of everything that is counted.
+
+    pieces: originals; notes, centiseconds: theirs, to the end of the last note; pitch [128] and velocity [32, bins of 4]: notes;
+    polyphony [17]: centiseconds in which 0, 1, ... 16 or more notes sound; lengths [9]: pieces shorter than 15 s, 30 s, ... and longer;
+    copies, records, tokens: stored, of all copies; the tokens of a copy count once, also where windows overlap.
+    """
+    return {
+        "pieces": 0,
+        "notes": 0,
+        "centiseconds": 0,
+        "pitch": [0] * 128,
+        "velocity": [0] * (128 // VELOCITY_BIN),
+        "polyphony": [0] * (MOST_VOICES + 1),
+        "lengths": [0] * (len(LENGTH_EDGES) + 1),
+        "copies": 0,
+        "records": 0,
+        "tokens": 0,
+    }
+
+
+def statistics_of(piece: Piece) -> Statistics:
+    """What an original holds that can be heard. The pedal must have been applied (`Representation.prepared`)."""
+    pitch, velocity = piece.notes.pitch, piece.notes.velocity
+    start, end = _key_steps(piece)
+    last = int(end.max(initial=0))
+    lengths = [0] * (len(LENGTH_EDGES) + 1)
+    lengths[int(np.searchsorted(LENGTH_EDGES, last / STEPS_PER_SECOND, "right"))] = 1
+    return {
+        **empty(),
+        "pieces": 1,
+        "notes": len(pitch),
+        "centiseconds": last,
+        "pitch": np.bincount(pitch, minlength=128).tolist(),
+        "velocity": np.bincount((velocity - 1) // VELOCITY_BIN, minlength=128 // VELOCITY_BIN).tolist(),
+        "polyphony": _polyphony(start, end),
+        "lengths": lengths,
+    }
+
+
+def stored(copies: int, records: int, tokens: int) -> Statistics:
+    """What the copies of an item take in the shards."""
+    return {**empty(), "copies": copies, "records": records, "tokens": tokens}
+
+
+def add(parts: Iterable[Mapping[str, Any]]) -> Statistics:
+    """The sum of statistics, in any order."""
+    total = empty()
+    for part in parts:
+        for name, value in part.items():
+            total[name] = _sum(total[name], value)
+    return total
+
+
+def _sum(one: Any, other: Any) -> Any:
+    return [a + b for a, b in zip(one, other, strict=True)] if isinstance(one, list) else one + other
+
+
+def _key_steps(piece: Piece) -> tuple[Array, Array]:
+    """First and last step (10 ms) of every note, int64 [note], where the next event of a pitch ends the note before it."""
+    start, end = _steps(piece.start_seconds()), _steps(piece.end_seconds())
+    end = np.maximum(end, start + 1)
+    count = len(start)
+    note = np.arange(count)
+    # Events in the order in which a performer's hands make them: by step, then by note, an onset before its own release.
+    order = np.concatenate([start * (2 * count) + 2 * note, end * (2 * count) + 2 * note + 1])
+    by_pitch = np.lexsort((order, np.concatenate([piece.notes.pitch, piece.notes.pitch])))
+    step = np.concatenate([start, end])[by_pitch]
+    onset = np.flatnonzero(by_pitch < count)
+    # An onset is always followed by an event of its own pitch, at least by its own release.
+    stop = np.empty_like(start)
+    stop[by_pitch[onset]] = step[onset + 1]
+    return start, np.maximum(stop, start + 1)
+
+
+def _steps(seconds: Array) -> Array:
+    return (seconds * STEPS_PER_SECOND + 0.5).astype(np.int64)
+
+
+def _polyphony(start: Array, end: Array) -> list[int]:
+    """Steps in which 0, 1, ... 16 or more notes sound."""
+    steps = np.concatenate([start, end])
+    change = np.concatenate([np.ones(len(start), np.int64), np.full(len(end), -1)])
+    order = np.argsort(steps, kind="stable")
+    steps, sounding = steps[order], np.cumsum(change[order])
+    lasting = np.diff(steps)
+    voices = np.minimum(np.append(0, sounding[:-1]), MOST_VOICES)
+    spans = np.append(steps[:1], lasting)
+    return np.bincount(voices, weights=spans, minlength=MOST_VOICES + 1).astype(np.int64).tolist()
