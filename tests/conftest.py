@@ -1,0 +1,27 @@
+"""Fixtures for all tests: real music where it is there."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def data_folder() -> Path:
+    """Where real music lies: STRETTO_TEST_DATA, else a folder beside the checkout."""
+    return Path(os.environ.get("STRETTO_TEST_DATA") or ROOT.parent / "shared" / "data")
+
+
+@pytest.fixture(scope="session")
+def sample_data() -> Callable[[str], Path]:
+    """A function: name ("maestro/maestro-v3.0.0") -> path below the folder of real music; skips where it is missing."""
+
+    def find(name: str) -> Path:
+        path = data_folder() / name
+        if not path.exists():
+            pytest.skip(f"needs {name}, looked for in {data_folder()}: set STRETTO_TEST_DATA to a folder that holds it")
+        return path
+
+    return find
