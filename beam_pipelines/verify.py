@@ -1,0 +1,358 @@
+"""`stretto verify`: is a finished dataset what it says? Answered from decoded shards; the ledger is checked afterwards, never believed.
+
+Looked at: the sha256 of every file in COMPLETED, files too many or too few, every shard byte by byte (`check_shard`), keys and where
+they must lie, what crosses from one split into another (record, group, or the same decoded piece under two names), counts and statistics against
+manifest.json and stats.json, and the ledger against all of it. Damage of any kind is a finding, never a crash.
+"""
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from beam_pipelines.check_shard import Contents, check_shard, key_at
+from beam_pipelines.findings import Findings, Report
+from beam_pipelines.statistics import Statistics, statistics_to_json
+from media.storage import list_files, read_bytes
+from schemas.errors import InputError, StrettoError
+from schemas.feature import features_to_json
+from schemas.hashing import file_sha256, stable_hash
+from schemas.manifest import COMPLETED, MANIFEST, Manifest, read_manifest
+from schemas.naming import SPLITS, index_name, parse_shard_name
+from schemas.representation import Representation
+from schemas.representations import from_settings
+
+_LARGEST_DOCUMENT = 1 << 30
+_NOT_COUNTED_AGAIN = "dropped_copies"
+
+
+def verify(folder: str, against: str | None = None, strict: bool = False) -> Report:
+    """Looks at a finished dataset; `report.exit_code` is 5 where anything is wrong.
+
+    Args:
+        folder: the dataset.
+        against: another dataset: a change of schema, features, settings or split of an item is a finding.
+        strict: groups that the corpus itself lets cross its splits are findings too.
+
+    Raises:
+        InputError: the folder is not there or holds no finished dataset.
+    """
+    findings = Findings()
+    _check_completed(folder, findings)
+    manifest = _manifest(folder, findings)
+    if manifest is None:
+        return _report(folder, findings, [], {"shards": 0})
+    representation = _representation(manifest, findings)
+    found = [check_shard(folder, shard, manifest, representation, findings) for shard in manifest.shards]
+    contents = [shard for shard in found if shard is not None]
+    known = _check_crossing(contents, manifest, strict, findings)
+    _check_duplicate_keys(folder, contents, manifest, findings)
+    _check_same_pieces(contents, findings)
+    _check_shards_of_items(folder, contents, manifest, findings)
+    _check_counts(folder, contents, manifest, findings)
+    _check_ledger(folder, contents, findings)
+    _check_documents(folder, manifest, findings)
+    if against is not None:
+        _check_against(folder, against, manifest, findings)
+    return _report(folder, findings, known, _checked(contents))
+
+
+def _report(folder: str, findings: Findings, known: Iterable[str], checked: dict[str, int]) -> Report:
+    return Report(folder, tuple(findings.kept), dict(sorted(findings.counts.items())), tuple(known), checked)
+
+
+def _checked(contents: list[Contents]) -> dict[str, int]:
+    return {
+        "shards": len(contents),
+        "records": sum(len(shard.key_hashes) for shard in contents),
+        "items": sum(len(shard.items) for shard in contents),
+        "originals": sum(shard.statistics.values["pieces"] for shard in contents),
+        "bytes": sum(shard.shard.bytes for shard in contents),
+    }
+
+
+def _check_completed(folder: str, findings: Findings) -> None:
+    """Every file that COMPLETED lists is there with its sha256, and there is no other."""
+    if not os.path.isdir(folder) or not os.path.exists(os.path.join(folder, COMPLETED)):
+        raise InputError(f"{folder}: no finished dataset: there is no {COMPLETED}. Run its `stretto prepare` again.")
+    listed = _completed(folder, findings)
+    there = set(list_files(folder)) - {COMPLETED}
+    for name in sorted(listed.keys() - there):
+        findings.add("missing", f"{COMPLETED} lists this file, it is not there", name)
+    for name in sorted(there - listed.keys()) if listed else []:
+        findings.add("extra", f"a file that {COMPLETED} does not list", name)
+    for name in sorted(there & listed.keys()):
+        if ".tfrecord-" not in name and _sha256(folder, name) != listed[name]:
+            findings.add("sha256", f"is not what {COMPLETED} says", name)
+
+
+def _sha256(folder: str, name: str) -> str:
+    try:
+        return file_sha256(os.path.join(folder, name))
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def _completed(folder: str, findings: Findings) -> dict[str, str]:
+    """File -> sha256 as COMPLETED lists them, in the form of sha256sum; a damaged line is a finding."""
+    listed = {}
+    for number, line in enumerate(_text(folder, COMPLETED, findings).splitlines(), 1):
+        sha256, _, name = line.partition("  ")
+        if len(sha256) != 64 or not name:
+            findings.add("completed", f"line {number} is no sha256 and file name", COMPLETED)
+        else:
+            listed[name] = sha256
+    if not listed:
+        findings.add("completed", "lists no file", COMPLETED)
+    return listed
+
+
+def _text(folder: str, name: str, findings: Findings) -> str:
+    try:
+        return read_bytes(os.path.join(folder, name), _LARGEST_DOCUMENT).decode()
+    except (StrettoError, UnicodeDecodeError) as error:
+        findings.add("unreadable", str(error), name)
+        return ""
+
+
+def _json(folder: str, name: str, findings: Findings) -> Any:
+    text = _text(folder, name, findings)
+    try:
+        return json.loads(text) if text else None
+    except (ValueError, RecursionError) as error:
+        findings.add("unreadable", f"is no JSON: {error}", name)
+        return None
+
+
+def _manifest(folder: str, findings: Findings) -> Manifest | None:
+    try:
+        return read_manifest(folder)
+    except InputError as error:
+        findings.add("manifest", str(error), MANIFEST)
+        return None
+
+
+def _representation(manifest: Manifest, findings: Findings) -> Representation | None:
+    try:
+        return from_settings(manifest.representation, dict(manifest.settings))
+    except (StrettoError, TypeError, ValueError) as error:
+        findings.add("representation", f"{manifest.representation}: {error}", MANIFEST)
+        return None
+
+
+def _check_crossing(contents: list[Contents], manifest: Manifest, strict: bool, findings: Findings) -> list[str]:
+    """Groups in several splits: returns those that the manifest names, adds the others (all, where strict) to the findings."""
+    splits: dict[str, set[str]] = defaultdict(set)
+    for shard in contents:
+        for item in shard.items.values():
+            splits[item.group].add(shard.shard.split)
+    known = []
+    for group, found in sorted(splits.items()):
+        if len(found) > 1 and group in manifest.crossing_groups and not strict:
+            known.append(group)
+        elif len(found) > 1:
+            findings.add("leak", f"group {group!r} is in {_listed(found)}")
+    return known
+
+
+def _listed(splits: Iterable[str]) -> str:
+    return " and ".join(split for split in SPLITS if split in set(splits))
+
+
+def _check_duplicate_keys(folder: str, contents: list[Contents], manifest: Manifest, findings: Findings) -> None:
+    """One key twice: in one shard the order shows it, here it is looked for across shards and splits."""
+    if not contents:
+        return
+    hashes = np.concatenate([np.array(shard.key_hashes, np.uint64) for shard in contents])
+    owner = np.repeat(np.arange(len(contents)), [len(shard.key_hashes) for shard in contents])
+    number = np.concatenate([np.arange(len(shard.key_hashes)) for shard in contents])
+    order = np.lexsort((number, owner, hashes))
+    hashes, owner, number = hashes[order], owner[order], number[order]
+    for place in np.flatnonzero((hashes[1:] == hashes[:-1]) & (hashes[1:] != 0) & (owner[1:] != owner[:-1])):
+        first, second = contents[owner[place]], contents[owner[place + 1]]
+        record = int(number[place + 1])
+        leak = "" if first.shard.split == second.shard.split else f": a leak from {first.shard.split} to {second.shard.split}"
+        findings.add(
+            "duplicate",
+            f"the same record as {first.shard.name}, record {number[place]}{leak}",
+            second.shard.name,
+            record=record,
+            offset=second.offsets[record],
+            key=key_at(folder, second, record, manifest),
+        )
+
+
+def _check_same_pieces(contents: list[Contents], findings: Findings) -> None:
+    """The same decoded original under two names in two splits."""
+    seen: dict[str, tuple[str, str]] = {}
+    for shard in contents:
+        for name, item in shard.items.items():
+            if item.place is None:
+                continue
+            other, split = seen.setdefault(item.fingerprint, (name, shard.shard.split))
+            if split != shard.shard.split:
+                place = {"record": item.place.number, "offset": item.place.offset}
+                findings.add("same-piece", f"holds the same notes as {other}, which is in {split}", shard.shard.name, key=name, **place)
+
+
+def _check_shards_of_items(folder: str, contents: list[Contents], manifest: Manifest, findings: Findings) -> None:
+    """An item lies in one shard of one split, the one that dealing out the items of its split gives it."""
+    homes: dict[str, list[Contents]] = defaultdict(list)
+    for shard in contents:
+        for name in shard.items:
+            homes[name].append(shard)
+    for name, shards in homes.items():
+        if len(shards) > 1:
+            places = ", ".join(shard.shard.name for shard in shards)
+            splits = {shard.shard.split for shard in shards}
+            findings.add("leak" if len(splits) > 1 else "placement", f"one item in several shards: {places}", key=name)
+    failed = _failed_items(folder)
+    for split in SPLITS:
+        _check_dealing([shard for shard in contents if shard.shard.split == split], failed[split], findings)
+
+
+def _failed_items(folder: str) -> dict[str, set[str]]:
+    """By split, items of the ledger that were not written: one that failed while its shard was written still had its turn."""
+    failed: dict[str, set[str]] = defaultdict(set)
+    for _, line in _ledger(folder, Findings()):
+        if line["status"] != "written":
+            failed[line["split"]].add(line["name"])
+    return failed
+
+
+def _check_dealing(contents: list[Contents], failed: set[str], findings: Findings) -> None:
+    actual = {name: _index_and_total(shard) for shard in contents for name in shard.items}
+    if _misplaced(actual, set()) and failed and not _misplaced(actual, failed):
+        return
+    for name in _misplaced(actual, set()):
+        findings.add("placement", "lies in another shard than the order of the items gives it", _home(contents, name), key=name)
+
+
+def _index_and_total(shard: Contents) -> tuple[int, int]:
+    try:
+        return parse_shard_name(shard.shard.name)[2:]
+    except ValueError:
+        return -1, 1
+
+
+def _misplaced(actual: Mapping[str, tuple[int, int]], failed: set[str]) -> list[str]:
+    names = sorted({*actual, *failed}, key=lambda name: (stable_hash(name), name))
+    ranks = {name: rank for rank, name in enumerate(names)}
+    return sorted(name for name, (index, total) in actual.items() if ranks[name] % max(total, 1) != index)
+
+
+def _home(contents: list[Contents], name: str) -> str:
+    return next(shard.shard.name for shard in contents if name in shard.items)
+
+
+def _check_counts(folder: str, contents: list[Contents], manifest: Manifest, findings: Findings) -> None:
+    stats = _json(folder, "stats.json", findings)
+    for split in SPLITS:
+        shards = [shard for shard in contents if shard.shard.split == split]
+        items = len({name for shard in shards for name in shard.items})
+        if items != manifest.items.get(split, 0):
+            message = f"{split} holds {items} items, the manifest says {manifest.items.get(split, 0)}"
+            findings.add("count", message, MANIFEST)
+        _check_statistics(split, shards, stats, findings)
+
+
+def _check_statistics(split: str, shards: list[Contents], stats: Any, findings: Findings) -> None:
+    total = Statistics()
+    for shard in shards:
+        total.merge(shard.statistics)
+    try:
+        stated = stats["splits"][split]
+        differing = [name for name, value in statistics_to_json(total).items() if name != _NOT_COUNTED_AGAIN and stated[name] != value]
+    except (KeyError, TypeError):
+        findings.add("statistics", f"says nothing of {split}", "stats.json")
+        return
+    for name in differing:
+        message = f"{name} of {split}: counted from the shards {_short(total.values[name])}, stated {_short(stated[name])}"
+        findings.add("statistics", message, "stats.json")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _ledger(folder: str, findings: Findings) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and content of every line of the ledger that can be read; the others are findings."""
+    for number, text in enumerate(_text(folder, "items.jsonl", findings).splitlines(), 1):
+        try:
+            line = json.loads(text)
+            kinds = (("name", str), ("group", str), ("split", str), ("status", str), ("records", int))
+            if not all(isinstance(line[name], kind) for name, kind in kinds):
+                raise ValueError("name, group, split, status and records are needed")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            findings.add("ledger", f"line {number} cannot be read: {error!r}", "items.jsonl")
+            continue
+        yield number, line
+
+
+def _check_ledger(folder: str, contents: list[Contents], findings: Findings) -> None:
+    """Whether the ledger says what the shards hold."""
+    held = {name: (shard.shard.split, item.group, item.records) for shard in contents for name, item in shard.items.items()}
+    listed, last = set(), ""
+    for number, line in _ledger(folder, findings):
+        name = line["name"]
+        if name <= last:
+            findings.add("ledger", f"line {number} is out of order or there twice", "items.jsonl", key=name)
+        last = max(last, name)
+        listed.add(name)
+        stated = (line["split"], line["group"], line["records"]) if line["status"] == "written" else None
+        if stated != held.get(name):
+            message = f"line {number} says {_stated(stated)}, the shards hold {_stated(held.get(name))}"
+            findings.add("ledger", message, "items.jsonl", key=name)
+    for name in sorted(held.keys() - listed):
+        findings.add("ledger", "the shards hold this item, the ledger does not name it", "items.jsonl", key=name)
+
+
+def _stated(facts: tuple[str, str, int] | None) -> str:
+    return f"{facts[2]} records in {facts[0]}, group {facts[1]!r}" if facts else "nothing of it"
+
+
+def _check_documents(folder: str, manifest: Manifest, findings: Findings) -> None:
+    """features.json says what the manifest says, and no shard lies there that the manifest does not name."""
+    features = _json(folder, "features.json", findings)
+    if features is not None and features not in (features_to_json(manifest.features), features_to_json(manifest.all_features)):
+        findings.add("features", "is not what the manifest says", "features.json")
+    named = {shard.name for shard in manifest.shards} | {index_name(shard.name) for shard in manifest.shards}
+    for name in list_files(folder):
+        if ".tfrecord-" in name and name not in named:
+            findings.add("extra", "a shard or index that the manifest does not name", name)
+
+
+def _check_against(folder: str, against: str, manifest: Manifest, findings: Findings) -> None:
+    """What changed between two datasets in schema, features, settings, and in the split of an item."""
+    other = read_manifest(against)
+    for name in ("schema_version", "corpus", "corpus_version", "representation"):
+        _check_same(name, getattr(other, name), getattr(manifest, name), against, findings)
+    _check_tables("setting", dict(other.settings), dict(manifest.settings), against, findings)
+    _check_tables("feature", features_to_json(other.features), features_to_json(manifest.features), against, findings)
+    _check_tables("build", _choices(against), _choices(folder), against, findings)
+    splits = {line["name"]: line["split"] for _, line in _ledger(against, Findings()) if line["status"] == "written"}
+    for _, line in _ledger(folder, Findings()):
+        if line["status"] == "written":
+            old = splits.get(line["name"], line["split"])
+            _check_same("split", old, line["split"], against, findings, key=line["name"])
+
+
+def _choices(folder: str) -> dict[str, Any]:
+    """The settings that config.json holds, without those that say where and how fast."""
+    values = _json(folder, "config.json", Findings())
+    elsewhere = {"input", "output", "only", "workers", "runner", "overwrite", "dry_run", "retry_quarantined", "representation"}
+    return {name: value for name, value in values.items() if name not in elsewhere} if isinstance(values, dict) else {}
+
+
+def _check_tables(kind: str, old: Mapping[str, Any], new: Mapping[str, Any], against: str, findings: Findings) -> None:
+    for name in sorted({*old, *new}):
+        _check_same(f"{kind} {name}", old.get(name), new.get(name), against, findings)
+
+
+def _check_same(what: str, old: Any, new: Any, against: str, findings: Findings, key: str = "") -> None:
+    if old != new:
+        findings.add("drift", f"{what}: {_short(old)} in {against}, {_short(new)} here", key=key)
