@@ -1,8 +1,8 @@
 """Causal self-attention that knows places by learnt distances, by rotation, or not at all (sinusoids come with its input).
 
-Relative attention as in Huang et al. 2018 (arXiv:1809.04281): a table of distances for each layer and head, queries scaled before
-both products, a zero vector beyond the table. Projections have no bias, as in the authors' code; a key bias could not learn
-anyway, because it adds the same number to every logit of a query.
+Relative attention as in Huang et al. 2018 (arXiv:1809.04281): a table of distances for each layer and head, queries
+scaled before both products, a zero vector beyond the table. Projections have no bias, as in the authors' code; a key
+bias could not learn anyway, because it adds the same number to every logit of a query.
 """
 
 from __future__ import annotations
@@ -37,23 +37,30 @@ class CausalAttention(keras.layers.Layer):
         [batch, token, hidden]; with a cache also the cache that holds the new token.
     """
 
-    def __init__(self, heads: int, width: int, positions: str, max_distance: int = 0, clip: bool = False, **layer: Any) -> None:
+    def __init__(
+        self, heads: int, width: int, positions: str, max_distance: int = 0, clip: bool = False, **layer: Any
+    ) -> None:
         super().__init__(**layer)
         self.heads, self.width, self.depth = heads, width, width // heads
         self.positions, self.max_distance, self.clip = positions, max_distance, clip
 
     def build(self, shape: tuple[int | None, ...]) -> None:
         """Makes the projections and the table."""
-        self.query, self.key, self.value = (self._projection(name, self.width, shape) for name in ("query", "key", "value"))
+        self.query, self.key, self.value = (
+            self._projection(name, self.width, shape) for name in ("query", "key", "value")
+        )
         self.output_projection = self._projection("output", shape[-1], (*shape[:-1], self.width))
         if self.positions == "relative":
             self.distances = self.add_weight(
-                shape=(self.heads, self.max_distance, self.depth), name="distances",
+                shape=(self.heads, self.max_distance, self.depth),
+                name="distances",
                 initializer=keras.initializers.RandomNormal(stddev=self.depth**-0.5),
             )
 
     def _projection(self, name: str, units: int, shape: tuple[int | None, ...]) -> keras.layers.Dense:
-        layer = keras.layers.Dense(units, use_bias=False, kernel_initializer="glorot_uniform", name=name, dtype=self.dtype_policy)
+        layer = keras.layers.Dense(
+            units, use_bias=False, kernel_initializer="glorot_uniform", name=name, dtype=self.dtype_policy
+        )
         layer.build(shape)
         return layer
 
@@ -88,7 +95,9 @@ class CausalAttention(keras.layers.Layer):
         if self.positions == "rotary":
             place = ops.reshape(position, (1,))
             query, key = rotate(query, place), rotate(key, place)
-        keys, values = (ops.slice_update(old, (0, 0, position, 0), new) for old, new in zip(cache, (key, value), strict=True))
+        keys, values = (
+            ops.slice_update(old, (0, 0, position, 0), new) for old, new in zip(cache, (key, value), strict=True)
+        )
         length = keys.shape[2]
         query = query * self.depth**-0.5
         logits = ops.matmul(query, ops.swapaxes(keys, 2, 3))
