@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 SPLITS = ("train", "validation", "test")
 _RESERVED = frozenset("#@%!")
-_COPY = re.compile(r"(?P<item>[^#@]+)#(?P<semitones>[+-]\d+)@(?P<stretch>\d+(?:\.\d+)?(?:e-?\d+)?)")
-_SHARD = re.compile(r"(?P<corpus>.+)-(?P<split>train|validation|test)\.tfrecord-(?P<index>\d{5,})-of-(?P<total>\d{5,})")
+_COPY = re.compile(r"(?P<item>[^#@]+)#(?P<semitones>[+-][0-9]+)@(?P<stretch>[0-9]+(?:\.[0-9]+)?(?:e-?[0-9]+)?)")
+_SHARD = re.compile(r"(?P<corpus>.+)-(?P<split>train|validation|test)\.tfrecord-(?P<index>[0-9]{5,})-of-(?P<total>[0-9]{5,})")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def parse_key(key: str) -> Key:
     """A key taken apart. Raises ValueError for anything that is no key."""
     copy, slash, window = key.rpartition("/")
     match = _COPY.fullmatch(copy)
-    if not slash or match is None or re.fullmatch(r"\d{5,}", window) is None:
+    if not slash or match is None or re.fullmatch(r"[0-9]{5,}", window) is None:
         raise ValueError(f"{key!r} is no record key: expected item#+semitones@stretch/window, window of five digits")
     return Key(match["item"], int(match["semitones"]), float(match["stretch"]), int(window))
 

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
-from schemas.errors import InputError, MissingExtra
+from schemas.errors import MissingExtra, Unreadable
 from schemas.music import Controls, Notes, Piece, TempoMap
 
 Array = npt.NDArray[Any]
@@ -80,7 +80,7 @@ def from_note_sequence(sequence: Any, name: str = "") -> Piece:
         name: name of the piece; the sequence's id where empty.
 
     Raises:
-        InputError: a value that no performance can have (a time that is negative, not a number or absurdly late, a
+        Unreadable: a value that no performance can have (a time that is negative, not a number or absurdly late, a
             pitch, velocity, program or controller outside MIDI's range, a tempo of 0), with the field that holds it.
     """
     name = name or sequence.id or sequence.filename
@@ -97,11 +97,11 @@ def from_note_sequence(sequence: Any, name: str = "") -> Piece:
 
 
 def parse_note_sequence(data: bytes, name: str = "") -> Piece:
-    """Returns a serialised NoteSequence as a piece. Raises InputError for other bytes and for absurd values."""
+    """Returns a serialised NoteSequence as a piece. Raises Unreadable for other bytes and for absurd values."""
     try:
         sequence = note_sequence_class().FromString(data)
     except DecodeError as error:
-        raise InputError(f"{name}: not a NoteSequence: {error}") from error
+        raise Unreadable("not-note-sequence", f"{name}: not a NoteSequence: {error}") from error
     return from_note_sequence(sequence, name)
 
 
@@ -162,7 +162,7 @@ def _add_controls(sequence: Any, piece: Piece) -> None:
 
 
 def _check(sequence: Any, name: str) -> None:
-    """Raises InputError for the first value that no performance can have."""
+    """Raises Unreadable for the first value that no performance can have."""
     allowed: dict[str, dict[str, tuple[float, float | None]]] = {
         "notes": {"pitch": (0, 127), "velocity": (1, 127), "program": (0, 127), "instrument": (0, None)},
         "control_changes": {"control_number": (0, 127), "control_value": (0, 127), "instrument": (0, None)},
@@ -185,7 +185,7 @@ def _check_range(name: str, what: str, values: Iterable[float], low: float, high
     for index, value in enumerate(values):
         if not low <= value <= (math.inf if high is None else high) or math.isinf(value):
             span = f"at least {low}" if high is None else f"in {low}..{high}"
-            raise InputError(f"{name}: {what.format(index)} is {value}, must be {span}")
+            raise Unreadable("bad-value", f"{name}: {what.format(index)} is {value}, must be {span}")
 
 
 def _tempo_map(sequence: Any, name: str) -> TempoMap:
@@ -233,9 +233,8 @@ def _check_length(tempo: TempoMap, times: Array, name: str) -> None:
     latest, fastest = float(times.max(initial=0.0)), float(tempo.microseconds_per_quarter.min())
     # Ticks are counted in integers that a float64 can hold too; the fine grid takes up to 2^15 times as many.
     if latest * 1e6 / fastest * max(tempo.ticks_per_quarter, _FINE_TICKS_PER_QUARTER) >= _MOST_TICKS:
-        raise InputError(
-            f"{name}: lasts {latest:.6g} seconds at up to {6e7 / fastest:.6g} quarters a minute: too long for ticks"
-        )
+        what = f"lasts {latest:.6g} seconds at up to {6e7 / fastest:.6g} quarters a minute: too long for ticks"
+        raise Unreadable("too-long", f"{name}: {what}")
 
 
 def _all_times(sequence: Any) -> Array:
