@@ -1,4 +1,4 @@
-"""Causal self-attention that knows places by learnt distances, by rotation, or not at all (sinusoids come with its input).
+"""Causal self-attention that knows places by learnt distances, by rotation, or from its input alone (sinusoids).
 
 Relative attention as in Huang et al. 2018 (arXiv:1809.04281): a table of distances for each layer and head, queries
 scaled before both products, a zero vector beyond the table. Projections have no bias, as in the authors' code; a key
@@ -51,10 +51,11 @@ class CausalAttention(keras.layers.Layer):
         )
         self.output_projection = self._projection("output", shape[-1], (*shape[:-1], self.width))
         if self.positions == "relative":
+            self.distances_initializer = keras.initializers.RandomNormal(stddev=self.depth**-0.5)
             self.distances = self.add_weight(
                 shape=(self.heads, self.max_distance, self.depth),
                 name="distances",
-                initializer=keras.initializers.RandomNormal(stddev=self.depth**-0.5),
+                initializer=self.distances_initializer,
             )
 
     def _projection(self, name: str, units: int, shape: tuple[int | None, ...]) -> keras.layers.Dense:

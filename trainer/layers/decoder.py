@@ -1,7 +1,8 @@
 """A stack of pre-norm Transformer blocks over tokens, for whole sequences and, with a cache, one token at a time.
 
-Layer normalisation before each sub-layer, dropout and the residual after it, one normalisation at the end; the embedding is scaled
-by the root of its width and not shared with the output (arXiv:1809.04281 and the library it was trained with).
+Layer normalisation before each sub-layer, dropout and the residual after it, one normalisation at the end; the
+embedding is scaled by the root of its width and not shared with the output (arXiv:1809.04281 and the library it was
+trained with).
 """
 
 from __future__ import annotations
@@ -46,23 +47,30 @@ class Block(keras.layers.Layer):
     Call arguments: as `CausalAttention`, and `training`. Returns what it returns.
     """
 
-    def __init__(self, attention: CausalAttention, feed_forward: int, activation: str, dropout: float, **layer: Any) -> None:
+    def __init__(
+        self, attention: CausalAttention, feed_forward: int, activation: str, dropout: float, **layer: Any
+    ) -> None:
         super().__init__(**layer)
         self.attention = attention
         self.attention_norm, self.feed_forward_norm = _norm("attention_norm"), _norm("feed_forward_norm")
         self.attention_dropout = Dropout(dropout, self.name, name="attention_dropout")
         self.feed_forward_dropout = Dropout(dropout, self.name, name="feed_forward_dropout")
-        self.widen = keras.layers.Dense(feed_forward, activation=activation, kernel_initializer="glorot_uniform", name="widen")
+        self.widen = keras.layers.Dense(
+            feed_forward, activation=activation, kernel_initializer="glorot_uniform", name="widen"
+        )
 
     def build(self, shape: tuple[int | None, ...]) -> None:
         """Builds the parts; the narrowing layer needs the width of the input."""
         self.narrow = keras.layers.Dense(
-            shape[-1], kernel_initializer="glorot_uniform", name="narrow", dtype=self.dtype_policy)
+            shape[-1], kernel_initializer="glorot_uniform", name="narrow", dtype=self.dtype_policy
+        )
         for part in (self.attention_norm, self.attention, self.feed_forward_norm, self.widen):
             part.build(shape)
         self.narrow.build((*shape[:-1], self.widen.units))
 
-    def call(self, inputs: Tensor, cache: Cache | None = None, position: Tensor | None = None, training: bool = False) -> Any:
+    def call(
+        self, inputs: Tensor, cache: Cache | None = None, position: Tensor | None = None, training: bool = False
+    ) -> Any:
         """See the class."""
         mixed = self.attention(self.attention_norm(inputs), cache=cache, position=position)
         if cache is not None:
@@ -90,14 +98,18 @@ class Decoder(keras.Model):
         float32 logits [batch, token, vocabulary]; with a cache also the new caches.
     """
 
-    def __init__(self, vocabulary: int, hidden: int, sinusoidal: bool, blocks: list[Block], dropout: float, **model: Any) -> None:
+    def __init__(
+        self, vocabulary: int, hidden: int, sinusoidal: bool, blocks: list[Block], dropout: float, **model: Any
+    ) -> None:
         super().__init__(**model)
         self.vocabulary, self.hidden, self.sinusoidal, self.blocks = vocabulary, hidden, sinusoidal, blocks
         normal = keras.initializers.RandomNormal(stddev=hidden**-0.5)
         self.embedding = keras.layers.Embedding(vocabulary + 1, hidden, embeddings_initializer=normal, name="embedding")
         self.dropout = Dropout(dropout, self.name, name="dropout")
         self.norm = _norm("norm")
-        self.logits = keras.layers.Dense(vocabulary, kernel_initializer="glorot_uniform", name="logits", dtype="float32")
+        self.logits = keras.layers.Dense(
+            vocabulary, kernel_initializer="glorot_uniform", name="logits", dtype="float32"
+        )
 
     def build(self, shape: tuple[int | None, ...]) -> None:
         """Builds every part for ids [batch, token]."""
@@ -106,7 +118,9 @@ class Decoder(keras.Model):
         for part in (*self.blocks, self.norm, self.logits):
             part.build(inner)
 
-    def call(self, tokens: Tensor, cache: list[Cache] | None = None, position: Tensor | None = None, training: bool = False) -> Any:
+    def call(
+        self, tokens: Tensor, cache: list[Cache] | None = None, position: Tensor | None = None, training: bool = False
+    ) -> Any:
         """See the class."""
         x = self._embed(tokens, position, training)
         if cache is None:

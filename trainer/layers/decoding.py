@@ -1,4 +1,4 @@
-"""New tokens one after the other, from a cached decoder: one compiled loop for a window, and the windows that slide on."""
+"""New tokens one after the other from a cached decoder: one compiled loop for a window, windows that slide on."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from trainer.layers.decoder import Decoder
 from trainer.layers.sampling import Sampler, draw
 
 Tensor = Any
-Compile = Callable[[Callable[..., Any], list[Any]], Callable[..., Any]]
-"""(function, variables it reads) -> the function compiled by the running backend; see `trainer.backends`."""
+Compile = Callable[[Any, Callable[..., Any]], Callable[..., Any]]
+"""(model, function) -> the function compiled by the running backend; see `trainer.backends`."""
 
 
 def window_loop(model: Decoder, sampler: Sampler) -> Callable[..., Any]:
     """The function that fills places start..stop - 1 of a window.
 
-    It takes tokens int32 [batch, window], the flat list of caches, noise float32 [batch, window], and int32 scalars known (places
-    below it keep their token), start, stop; it returns tokens and caches. Place 0 is predicted from BOS alone.
+    It takes tokens int32 [batch, window], the flat list of caches, noise float32 [batch, window], and int32 scalars
+    known (places below it keep their token), start, stop; it returns tokens and caches. Place 0 is predicted from BOS
+    alone.
     """
 
     def fill(tokens: Tensor, caches: list[Tensor], noise: Tensor, known: Tensor, start: Tensor, stop: Tensor) -> Any:
@@ -48,18 +49,26 @@ def _flat(caches: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
 
 
 def new_tokens(
-    model: Decoder, compile_function: Compile, sampler: Sampler, given: np.ndarray, count: int, window: int, block: int,
+    model: Decoder,
+    compile_function: Compile,
+    sampler: Sampler,
+    given: np.ndarray,
+    count: int,
+    window: int,
+    block: int,
     generator: np.random.Generator,
 ) -> Iterator[np.ndarray]:
     """Blocks int32 [count, <= block] of new tokens after the given ones [token], without end.
 
-    Where a window is full, the later half of it becomes the beginning of the next one, which the model reads as it reads a window in
-XX
+    Where a window is full, the later half of it becomes the beginning of the next one, which the model reads as it
+    reads a window in
+    training: from BOS, without what came before. Of a given piece that fills a window only that much of its end is
+        read.
     """
-    fill = compile_function(window_loop(model, sampler), model.variables)
+    fill = compile_function(model, window_loop(model, sampler))
     context = np.broadcast_to(given, (count, len(given)))
     if len(given) >= window:
-        context = context[:, -(window // 2):]
+        context = context[:, -(window // 2) :]
     while True:
         known = context.shape[1]
         tokens = np.zeros((count, window), np.int32)
@@ -69,6 +78,6 @@ XX
         for stop in [*range(min(known + block, window), window, block), window]:
             filled, caches = fill(tokens, caches, noise, *(np.asarray(n, np.int32) for n in (known, start, stop)))
             tokens = np.asarray(ops.convert_to_numpy(filled))
-            yield tokens[:, max(start, known):stop]
+            yield tokens[:, max(start, known) : stop]
             start = stop
-        context = tokens[:, -(window // 2):]
+        context = tokens[:, -(window // 2) :]

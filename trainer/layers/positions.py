@@ -1,7 +1,7 @@
 """How a sequence model knows places: sinusoids added to the input, rotations of queries and keys, learnt distances.
 
-Sinusoids: Vaswani et al. 2017, arXiv:1706.03762. Rotations: Su et al. 2021, arXiv:2104.09864. Distances: Huang et al. 2018,
-arXiv:1809.04281, whose skewing needs no [token, token, width] tensor.
+Sinusoids: Vaswani et al. 2017, arXiv:1706.03762. Rotations: Su et al. 2021, arXiv:2104.09864. Distances: Huang et al.
+    2018, arXiv:1809.04281, whose skewing needs no [token, token, width] tensor.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def skew(products: Tensor) -> Tensor:
 def relative_logits(query: Tensor, table: Tensor, clip: bool) -> Tensor:
     """Logits [batch, head, query, key] of queries [batch, head, token, width] with a table [head, distance, width].
 
-    The last row of the table is distance 0. Beyond its first row the vector is zero, or with `clip` that row (Shaw et al. 2018).
+    The last row of the table is distance 0. Beyond its first row the vector is zero, or with `clip` that row (Shaw et
+    al. 2018).
     """
     length = query.shape[2]
     products = ops.einsum("bhqd,hrd->bhqr", query, table[:, -length:])

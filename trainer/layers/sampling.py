@@ -19,14 +19,20 @@ class Sampler:
     sampler: str = setting("temperature", help="how the next token is drawn", choices=SAMPLERS)
     temperature: float = setting(1.0, help="logits are divided by this; below 1 is safer, above 1 wilder")
     top_k: int = setting(32, help="top-k: draw among this many likeliest tokens")
-    top_p: float = setting(0.95, help="nucleus: draw among the likeliest tokens that hold this share of the probability")
-    allow_longer: bool = setting(False, help="go on past the trained length with positions that are only known within it")
+    top_p: float = setting(
+        0.95, help="nucleus: draw among the likeliest tokens that hold this share of the probability"
+    )
+    allow_longer: bool = setting(
+        False, help="go on past the trained length with positions that are only known within it"
+    )
 
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
             raise UsageError(f"--sampler {self.sampler}: choose one of {', '.join(SAMPLERS)}")
         if not self.temperature > 0:
-            raise UsageError(f"--temperature {self.temperature}: must be above 0; the likeliest token is --sampler greedy")
+            raise UsageError(
+                f"--temperature {self.temperature}: must be above 0; the likeliest token is --sampler greedy"
+            )
         if self.top_k < 1:
             raise UsageError(f"--top-k {self.top_k}: must be 1 or more")
         if not 0 < self.top_p <= 1:

@@ -1,4 +1,4 @@
-"""Plain statistics of music, and how far produced music lies from real music in each. A bare value says nothing: compare.
+"""Plain statistics of music, and how far produced music lies from real music in each; a bare value says nothing.
 
 Pitch-class entropy and polyphony as in muspy (Dong et al. 2020), over sounding time and not over beats.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def statistics(piece: Piece) -> dict[str, float]:
-    """Of one piece with notes: notes a second, mean pitch (semitone), pitch-class entropy (bits), mean velocity, note length (s).
+    """Of one piece with notes; pitch in semitones, entropy in bits, velocity 1..127, all means over the notes.
 
     `polyphony` is how many notes sound at once, averaged over the piece.
     """
@@ -34,7 +34,7 @@ def statistics(piece: Piece) -> dict[str, float]:
 
 
 def differences(reference: Sequence[Piece], produced: Sequence[Piece]) -> dict[str, float]:
-    """Mean of the produced pieces minus mean of the reference, for each statistic; pieces without notes are left out."""
+    """Mean of the produced pieces minus mean of the reference, by statistic; pieces without notes are left out."""
     means = []
     for pieces in (reference, produced):
         rows = [statistics(piece) for piece in pieces if len(piece.notes)]

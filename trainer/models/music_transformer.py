@@ -1,8 +1,10 @@
 """Music Transformer: a causal decoder over tokens of music, whose attention learns distances.
 
-Huang et al. 2018, arXiv:1809.04281. It works with any representation whose records hold `tokens` and whose ids after the last event
-are BOS and PAD. `--positions sinusoidal` is the paper's baseline, `--positions rotary` (arXiv:2104.09864) the modern one. Where we
-differ from the paper: no dropout inside attention; initial weights are drawn by their path; a learning rate per step, not per token.
+Huang et al. 2018, arXiv:1809.04281. It works with any representation whose records hold `tokens` and whose ids after
+the last event are BOS and PAD. `--positions sinusoidal` is the paper's baseline, `--positions rotary`
+(arXiv:2104.09864) the modern one. Where we
+differ from the paper: no dropout inside attention; initial weights are drawn by their path; a learning rate per step,
+    not per token.
 """
 
 from __future__ import annotations
@@ -32,7 +34,12 @@ BLOCK_TOKENS = 256  # new tokens between two looks at how long the music has bec
 
 SIZES: dict[str, dict[str, int]] = {
     size: {"layers": layers, "hidden": width, "attention": width, "heads": heads, "feed_forward": 4 * width}
-    for size, layers, width, heads in (("tiny", 3, 128, 4), ("small", 6, 384, 6), ("base", 12, 768, 12), ("large", 28, 1024, 16))
+    for size, layers, width, heads in (
+        ("tiny", 3, 128, 4),
+        ("small", 6, 384, 6),
+        ("base", 12, 768, 12),
+        ("large", 28, 1024, 16),
+    )
 }
 """Sizes of the rotary run: 0.6, 10.6, 85 and 352 million weights."""
 
@@ -48,7 +55,9 @@ class MusicTransformer:
     heads: int = setting(8, help="attention heads; must divide --attention")
     positions: str = setting("relative", help="how places are known", choices=POSITIONS)
     max_distance: int = setting(1024, help="relative: distances, in tokens, that have a vector of their own")
-    clip_distance: bool = setting(False, help="relative: distances beyond share the last vector (Shaw et al.) instead of none")
+    clip_distance: bool = setting(
+        False, help="relative: distances beyond share the last vector (Shaw et al.) instead of none"
+    )
     activation: str = setting("relu", help="inside the feed-forward networks", choices=("relu", "gelu"))
     dropout: float = setting(0.1, help="share set to zero after the embedding and after each sub-layer")
 
@@ -63,7 +72,9 @@ class MusicTransformer:
         if self.attention % self.heads:
             raise UsageError(f"--heads {self.heads} does not divide --attention {self.attention}: choose one that does")
         if self.positions == "rotary" and self.attention // self.heads % 2:
-            raise UsageError(f"--positions rotary turns pairs: --attention {self.attention} / --heads {self.heads} must be even")
+            raise UsageError(
+                f"--positions rotary turns pairs: --attention {self.attention} / --heads {self.heads} must be even"
+            )
         if self.positions == "sinusoidal" and self.hidden % 2:
             raise UsageError(f"--positions sinusoidal adds pairs: --hidden {self.hidden} must be even")
 
@@ -73,7 +84,11 @@ class MusicTransformer:
         if tokens is None or not {"start_token", "piece_tokens"} <= manifest.features.keys():
             return [Difference("representation", "tokens", manifest.representation, "--representation events")]
         if len(tokens.shape) != 1 or not tokens.shape[0]:
-            return [Difference("window", "a fixed number of tokens, such as 2048", "whole pieces of any length", "--window 2048")]
+            return [
+                Difference(
+                    "window", "a fixed number of tokens, such as 2048", "whole pieces of any length", "--window 2048"
+                )
+            ]
         if tokens.maximum is None:
             return [Difference("vocabulary", "a largest id", "none in features.json", "--representation events")]
         return []
@@ -85,7 +100,9 @@ class MusicTransformer:
         tokens = features["tokens"]
         vocabulary = int(tokens.maximum or 0) - 1  # the largest id is PAD = size + 1
         blocks = [self._block(index) for index in range(self.layers)]
-        model = Decoder(vocabulary, self.hidden, self.positions == "sinusoidal", blocks, self.dropout, name="music_transformer")
+        model = Decoder(
+            vocabulary, self.hidden, self.positions == "sinusoidal", blocks, self.dropout, name="music_transformer"
+        )
         model.window = int(tokens.shape[0] or 0)
         model.build((None, model.window))
         return model
@@ -95,7 +112,8 @@ class MusicTransformer:
         from trainer.layers.decoder import Block
 
         attention = CausalAttention(
-            self.heads, self.attention, self.positions, self.max_distance, self.clip_distance, name="attention")
+            self.heads, self.attention, self.positions, self.max_distance, self.clip_distance, name="attention"
+        )
         return Block(attention, self.feed_forward, self.activation, self.dropout, name=f"block_{index:02d}")
 
     def objectives(self) -> list[NextToken]:
@@ -107,17 +125,36 @@ class MusicTransformer:
         nats, weight, _ = _score(model, batch, training=False)
         return nats, weight
 
+    def longest(self, model: keras.Model) -> int | None:
+        """The most tokens that positions can be trusted for, or None; rotary ones only know the trained length."""
+        return model.window if self.positions == "rotary" else None
+
     def sample(
-        self, model: keras.Model, representation: Representation, given: Piece | None, count: int, length: int | float,
-        seed: int, sampler: Sampler,
+        self,
+        model: keras.Model,
+        representation: Representation,
+        given: Piece | None,
+        count: int,
+        length: int | float,
+        seed: int,
+        sampler: Sampler,
     ) -> Iterator[Record]:
         """`count` records; see `trainer.task.Task`. Raises UsageError for rotary positions past the trained length."""
         from trainer.backends import current
         from trainer.layers.decoding import new_tokens
 
         start = np.zeros(0, np.int32) if given is None else np.asarray(representation.tokens(given), np.int32)
-        window = _window(self.positions, model.window, len(start), length, sampler.allow_longer)
-        parts = new_tokens(model, current().compile_function, sampler, start, count, window, BLOCK_TOKENS, generator(seed, "", "sample"))
+        window = _window(model.window, len(start), length, None if sampler.allow_longer else self.longest(model))
+        parts = new_tokens(
+            model,
+            current().compile_function,
+            sampler,
+            start,
+            count,
+            window,
+            BLOCK_TOKENS,
+            generator(seed, "", "sample"),
+        )
         for tokens in _until(representation, start, parts, count, length):
             yield {"tokens": tokens, "start_token": np.int64(0), "piece_tokens": np.int64(len(tokens))}
 
@@ -174,17 +211,14 @@ def _weight(batch: Batch, window: int) -> Tensor:
     return ops.cast(real, "float32") * ops.cast(batch[EXAMPLE_WEIGHT], "float32")[:, None]
 
 
-def _window(positions: str, trained: int, given: int, length: int | float, allow_longer: bool) -> int:
-    """Tokens that are attended to at once: as many as in training, or fewer where the music is shorter.
-
-    Rotary positions know nothing beyond the trained length, so going past it must be asked for.
-    """
+def _window(trained: int, given: int, length: int | float, longest: int | None) -> int:
+    """Tokens that are attended to at once: as many as in training, or fewer where the music is shorter."""
     if isinstance(length, float):
         return trained
-    if length > trained and positions == "rotary" and not allow_longer:
+    if longest is not None and length > longest:
         raise UsageError(
-            f"--length {length}: this run has rotary positions and was trained on {trained} tokens. "
-            f"Ask for at most {trained}, or slide on with --allow-longer."
+            f"--length {length}: this run has rotary positions and was trained on {longest} tokens. "
+            f"Ask for at most {longest}, or slide on with --allow-longer."
         )
     return min(trained, max(1, -(-max(length, given + 1) // 64) * 64))
 

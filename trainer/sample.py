@@ -1,0 +1,195 @@
+"""Lets a run make music: MIDI, sound and a picture of each sample, and a file that says how to make them again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from media.midi import read_midi, write_midi
+from media.render import render, write_wav
+from media.roll import png_bytes, roll
+from media.storage import read_bytes, write_atomic
+from schemas.errors import InputError, UsageError
+from schemas.music import Notes, Piece, TempoMap
+from schemas.settings import setting, to_json
+from trainer.layers.sampling import Sampler
+
+if TYPE_CHECKING:
+    from trainer.checkpoint import Loaded
+
+SAMPLES = "samples.json"
+RATE = 44_100
+MAX_MIDI_BYTES = 16 << 20
+_NOTE_TICKS, _NOTE_VELOCITY = 500, 80  # of a single note that is given: half a second, mezzo-forte
+
+
+def parse_length(text: str) -> int | float:
+    """`1024` -> 1024 tokens, `30s` -> 30.0 seconds. Raises ValueError for anything else."""
+    try:
+        length = float(text[:-1]) if text.endswith("s") else int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no length: write tokens (1024) or seconds (30s)") from None
+    if not 0 < length < math.inf:
+        raise ValueError(f"{text!r} is no length: it must be above 0")
+    return length
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What is asked of the model, and where it goes."""
+
+    output: str = setting(help="folder for MIDI, WAV and PNG files and samples.json", metavar="DIR")
+    checkpoint: str = setting("best", help="best, last, or a step", metavar="best|last|N")
+    count: int = setting(4, help="how many samples")
+    given: str = setting("", help="MIDI file that every sample begins with and goes on from", metavar="FILE")
+    note: int = setting(-1, help="MIDI pitch of one note that every sample begins with", metavar="PITCH")
+    length: str = setting("1024", help="tokens, or with an s seconds of music, what is given included", metavar="N|Ns")
+    seed: int = setting(0, help="equal seeds give equal music on one backend")
+    data: str = setting(
+        "", help="dataset whose train split is searched for copied runs; without it the run's own", metavar="DIR"
+    )
+    overwrite: bool = setting(False, help="replace samples that are already in the folder")
+
+    def __post_init__(self) -> None:
+        parse_length(self.length)
+        if self.count < 1:
+            raise UsageError(f"--count {self.count}: must be 1 or more")
+        if self.given and self.note >= 0:
+            raise UsageError("--given and --note: a sample begins with one of them, not with both")
+        if self.note > 127:
+            raise UsageError(f"--note {self.note}: a MIDI pitch is 0..127")
+
+
+def beginning(settings: Sampling) -> Piece | None:
+    """What every sample begins with, or None. Raises InputError for a file that is no MIDI or holds no note."""
+    if settings.note >= 0:
+        return Piece(
+            "note", Notes.of([0], [_NOTE_TICKS], [settings.note], [_NOTE_VELOCITY]), tempo=TempoMap.constant(500)
+        )
+    if not settings.given:
+        return None
+    piece = read_midi(read_bytes(settings.given, MAX_MIDI_BYTES), settings.given)
+    if not len(piece.notes):
+        raise InputError(f"--given {settings.given}: holds no note. Give a file with notes, or leave --given out.")
+    return piece
+
+
+def sample(run: str, settings: Sampling, sampler: Sampler) -> dict[str, Any]:
+    """Makes samples, writes them, and returns what samples.json holds.
+
+    Keras must not have been imported yet: the run says on which backend it was trained.
+
+    Raises:
+        UsageError: the folder holds samples, the run has no such checkpoint, or its positions do not reach the length.
+        InputError: the given file or the checkpoint cannot be read.
+        MachineError: nothing that renders sound is installed.
+    """
+    _check_output(settings)
+    given = beginning(settings)
+    from trainer.checkpoint import load_run
+
+    loaded = load_run(run, settings.checkpoint)
+    records = loaded.task.sample(
+        loaded.model,
+        loaded.representation,
+        _fitting(given, loaded),
+        settings.count,
+        parse_length(settings.length),
+        settings.seed,
+        sampler,
+    )
+    rows = [_written(settings.output, number, record, loaded) for number, record in enumerate(records)]
+    given_tokens = 0 if given is None else len(loaded.representation.tokens(given))
+    tokens = [row.pop("ids")[given_tokens:] for row in rows]
+    copied = copied_runs(loaded, settings.data, tokens)
+    result = {
+        "run": loaded.run.name,
+        "step": loaded.saved.step,
+        "backend": _backend(),
+        "given_tokens": given_tokens,
+        **{name: value for name, value in to_json(settings).items() if name not in ("output", "overwrite", "data")},
+        "sampler": to_json(sampler),
+        "samples": [{**row, "longest_copied_run": run} for row, run in zip(rows, copied, strict=True)],
+    }
+    write_atomic(os.path.join(settings.output, SAMPLES), (json.dumps(result, indent=1) + "\n").encode())
+    return result
+
+
+def _check_output(settings: Sampling) -> None:
+    path = os.path.join(settings.output, SAMPLES)
+    if os.path.exists(path) and not settings.overwrite:
+        raise UsageError(f"{path}: already there. Choose another --output, or replace it with --overwrite.")
+
+
+def _fitting(given: Piece | None, loaded: Loaded) -> Piece | None:
+    if given is not None and not loaded.representation.fits(given):
+        raise UsageError(
+            f"{given.name}: a pitch is outside what this run was trained on: {to_json(loaded.representation)}"
+        )
+    return given
+
+
+def _backend() -> str:
+    import keras
+
+    return str(keras.backend.backend())
+
+
+def _written(folder: str, number: int, record: dict[str, Any], loaded: Loaded) -> dict[str, Any]:
+    """Writes MIDI, WAV and PNG of one record; what is known of it, and its tokens as "ids"."""
+    piece, stem = loaded.representation.decode([record]), os.path.join(folder, f"sample-{number:03d}")
+    write_atomic(f"{stem}.mid", write_midi(piece))
+    write_atomic(f"{stem}.png", png_bytes(roll(piece)))
+    write_wav(f"{stem}.wav", render(piece, RATE), RATE)
+    tokens = np.ascontiguousarray(record["tokens"], "<u2")
+    return {
+        "midi": f"{stem}.mid",
+        "wav": f"{stem}.wav",
+        "png": f"{stem}.png",
+        "tokens": len(tokens),
+        "tokens_sha256": hashlib.sha256(tokens.tobytes()).hexdigest(),
+        "notes": len(piece.notes),
+        "seconds": piece.seconds,
+        "ids": tokens,
+    }
+
+
+def copied_runs(loaded: Loaded, folder: str, samples: list[np.ndarray[Any, Any]]) -> list[int | None]:
+    """The longest run of tokens of each sample that occurs in train, copies too; None without the dataset."""
+    from trainer.metrics.copying import longest_copied_runs
+    from trainer.pieces import dataset_of
+
+    if not folder and not os.path.isdir(loaded.data):
+        return [None] * len(samples)
+    found = dataset_of(loaded, folder)
+    return list(longest_copied_runs(samples, _train(*found)))
+
+
+def _train(folder: str, manifest: Any) -> Iterator[np.ndarray[Any, Any]]:
+    from trainer.data import Reader
+    from trainer.pieces import PIECE_FEATURES, pieces
+
+    for whole in pieces(Reader(folder, manifest, "train", PIECE_FEATURES)):
+        yield whole.tokens
+
+
+def table(result: dict[str, Any]) -> str:
+    """One line a sample, for a person."""
+    lines = [f"{result['run']}, step {result['step']}, seed {result['seed']}, {result['sampler']['sampler']}"]
+    for row in result["samples"]:
+        copied = (
+            ""
+            if row["longest_copied_run"] is None
+            else f", longest run copied from train {row['longest_copied_run']} tokens"
+        )
+        lines.append(
+            f"  {row['midi']} .wav .png  {row['notes']} notes, {row['seconds']:.1f} s, {row['tokens']} tokens{copied}"
+        )
+    return "\n".join(lines)
