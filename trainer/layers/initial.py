@@ -1,7 +1,7 @@
 """Initial weights drawn with NumPy by (seed, path of the variable): equal on every backend, in every process.
 
-Each layer says how a weight of its own is to begin: `layer.<name of the weight>_initializer`, as all layers of Keras do. That
-object is read for its distribution only; its own random numbers differ between backends.
+Each layer says how a weight of its own is to begin: `layer.<name of the weight>_initializer`, as all layers of Keras
+    do. That object is read for its distribution only; its own random numbers differ between backends.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def draw_initial(model: keras.Model, seed: int) -> None:
     """Assigns every weight of a built model, and the state of every random generator in it, anew.
 
     Raises:
-        ValueError: a weight that does not begin constant lacks its `_initializer` attribute, or its kind is unknown here.
+        ValueError: a weight that does not begin constant lacks its `_initializer` attribute, or its kind is unknown
+            here.
     """
     drawn = set()
     for layer in model._flatten_layers():  # the public `layers` does not descend
@@ -53,7 +54,9 @@ def _initial(layer: Any, variable: Any, draw: np.random.Generator) -> Array:
         value = np.asarray(keras.ops.convert_to_numpy(variable.value))
         if np.unique(value).size <= 1:
             return value
-        raise ValueError(f"{variable.path}: {type(layer).__name__} must keep how it begins as self.{variable.name}_initializer")
+        raise ValueError(
+            f"{variable.path}: {type(layer).__name__} must keep how it begins as self.{variable.name}_initializer"
+        )
     kind = type(keras.initializers.get(initializer)).__name__
     if kind not in _KINDS:
         raise ValueError(f"{variable.path}: no way to draw {kind} here; known: {', '.join(sorted(_KINDS))}")
