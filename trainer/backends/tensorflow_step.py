@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 import tensorflow as tf
 
@@ -60,14 +59,9 @@ def values(variables: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
     return [np.asarray(variable.value) for variable in variables]
 
 
-def abstract(variables: Sequence[Any]) -> list[Any]:
-    """Shape, type and place of each variable; the place is the one CPU of JAX that Orbax reads into."""
-    place = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
-    return [jax.ShapeDtypeStruct(tuple(item.shape), _numpy_type(item.dtype), sharding=place) for item in variables]
-
-
-def _numpy_type(name: str) -> Any:
-    return tf.as_dtype(name).as_numpy_dtype
+def abstract(variables: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
+    """An array of the shape and type of each variable, which takes no memory of its own; Orbax then reads into NumPy."""
+    return [np.broadcast_to(np.zeros((), tf.as_dtype(item.dtype).as_numpy_dtype), item.shape) for item in variables]
 
 
 def restore(variables: Sequence[Any], arrays: Sequence[Any]) -> None:

@@ -41,7 +41,7 @@ class Update:
         self._compiled: dict[tuple[bool, ...], Callable[..., Logs]] = {}
 
     def __call__(self, batch: Batch, learning_rate: float, seed: int, active: tuple[bool, ...]) -> Logs:
-        """Logs of one step, scalars that may still be on the device: loss, gradient_norm, weight_norm and the objectives' own.
+        """Logs of one step, scalars that may still be on the device: loss, weight (what it was divided by), gradient_norm, weight_norm, the objectives' own.
 
         `batch`: {name: [batch, ...]}; `seed`: changes with the step; `active`: which objectives move.
         """
@@ -63,7 +63,7 @@ class Update:
     ) -> Logs:
         variables = objective.variables(self.model)
         sums, grads = self.sums_and_gradients(objective, batch, seed)
-        logs = means(sums)
+        logs = {**means(sums), "weight": sums["loss"][1]}
         grads = [grad / safe(sums["loss"][1]) for grad in grads]
         logs["gradient_norm"] = global_norm(grads)
         optimiser.learning_rate = learning_rate
