@@ -11,7 +11,9 @@ from dataclasses import dataclass
 SPLITS = ("train", "validation", "test")
 _RESERVED = frozenset("#@%!")
 _COPY = re.compile(r"(?P<item>[^#@]+)#(?P<semitones>[+-][0-9]+)@(?P<stretch>[0-9]+(?:\.[0-9]+)?(?:e-?[0-9]+)?)")
-_SHARD = re.compile(r"(?P<corpus>.+)-(?P<split>train|validation|test)\.tfrecord-(?P<index>[0-9]{5,})-of-(?P<total>[0-9]{5,})")
+_SHARD = re.compile(
+    r"(?P<corpus>.+)-(?P<split>train|validation|test)\.tfrecord-(?P<index>[0-9]{5,})-of-(?P<total>[0-9]{5,})"
+)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# A machine that is busy is not a fault of the code, and the same commit draws the same examples everywhere.
+settings.register_profile("stretto", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("stretto")
 
 
 def data_folder() -> Path:
