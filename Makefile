@@ -30,12 +30,13 @@ $(STAMP):
 	@"$(PYTHON)" -c '$(SUPPORTED)' || { echo "make: $(PYTHON) is not Python 3.11, 3.12 or 3.13" >&2; exit 1; }
 ifeq ($(UV),uv)
 	@$(BIN)/python -c '$(SUPPORTED)' 2>/dev/null || uv venv --quiet --clear --python "$(PYTHON)" $(VENV)
-	VIRTUAL_ENV=$(VENV) uv pip sync --require-hashes requirements.lock
-	VIRTUAL_ENV=$(VENV) uv pip install --no-deps --no-build-isolation --editable .
+	VIRTUAL_ENV=$(VENV) uv pip sync --quiet --require-hashes requirements.lock
+	VIRTUAL_ENV=$(VENV) uv pip install --quiet --no-deps --no-build-isolation --editable .
 else
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --require-hashes --no-deps -r requirements.lock
-	$(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
+	@echo "pip installs 3 GB of packages: this takes some minutes"
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 endif
 	@rm -f $(VENV)/.installed-*
 	@touch $@

@@ -98,7 +98,7 @@ class Flag:
 
     def shown_default(self) -> str:
         """The default as it would be typed; nothing where showing it would say nothing."""
-        if self.required or self.default is None or self.default in ("", False, ()):
+        if self.required or self.default is None or self.default is False or self.default in ("", ()):
             return ""
         if isinstance(self.default, tuple):
             return (".." if self.field.metadata.get("parse") is parse_span else ",").join(map(_shown, self.default))
@@ -233,13 +233,13 @@ def read_config(path: str) -> dict[str, Any]:
     return values
 
 
-def config_settings(path: str, groups: Sequence[Group], facts: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def config_settings(path: str, groups: Sequence[Group], facts: Mapping[str, str | None]) -> dict[str, dict[str, Any]]:
     """{group: {field: value}} of a configuration file, whose keys stand at the top or in a table named like the group.
 
     Args:
         path: the file; an empty text stands for none.
         groups: the settings it may hold.
-        facts: keys that a stored config.json holds beside settings ("family"), with the value each must have.
+        facts: keys that a stored config.json holds beside settings, with the value each must have; None stands for any.
 
     Raises:
         UsageError: a key that is no setting (with the nearest one), a value that does not fit, a fact that differs.
@@ -248,7 +248,7 @@ def config_settings(path: str, groups: Sequence[Group], facts: Mapping[str, str]
     found: dict[str, dict[str, Any]] = {group.key: {} for group in groups}
     for key, value in _settings_in(read_config(path) if path else {}, set(found)):
         if key in facts:
-            if value != facts[key]:
+            if facts[key] is not None and value != facts[key]:
                 raise UsageError(f"--config {path}: {key} is {value!r}, but the command says {facts[key]!r}")
             continue
         flag = flags.get(key.replace("_", "-"))
@@ -319,8 +319,8 @@ def _boolean(name: str, equals: str, value: str) -> str:
         return f"--{name}"
     if name == "help" or value.lower() not in _BOOLEANS:
         raise UsageError(f"--{name}={value}: write --{name}, or --{name}=false")
-    wanted = _BOOLEANS[value.lower()] != name.startswith("no-")
-    return f"--{name.removeprefix('no-')}" if wanted else f"--no-{name.removeprefix('no-')}"
+    plain = name.removeprefix("no-")
+    return f"--{plain}" if _BOOLEANS[value.lower()] == (plain == name) else f"--no-{plain}"
 
 
 def _hint(name: str, known: Iterable[str], dashes: str) -> str:
@@ -332,11 +332,11 @@ def _parser(prog: str, groups: Sequence[Group], summary: str, names: Mapping[str
     parser = _Parser(
         prog=prog,
         usage=" ".join([prog, *names, "[settings]" if groups else ""]).rstrip(),
-        description=textwrap.fill(summary, 96),
+        description="\n\n".join(textwrap.fill(paragraph, 96) for paragraph in summary.split("\n\n")),
         epilog=epilog,
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
-        formatter_class=_layout,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=30, width=100),
     )
     for name, text in names.items():
         parser.add_argument(name, help=text)
@@ -347,18 +347,15 @@ def _parser(prog: str, groups: Sequence[Group], summary: str, names: Mapping[str
     return parser
 
 
-def _layout(prog: str) -> argparse.HelpFormatter:
-    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=30, width=100)
-
-
 def _add(section: argparse._ArgumentGroup, flag: Flag) -> None:
     text = flag.help().replace("%", "%%")
     short = ["-v"] if flag.name == "verbose" else []
     if flag.type is bool:
         section.add_argument(*short, f"--{flag.name}", dest=flag.field.name, action="store_true", help=text)
         section.add_argument(f"--no-{flag.name}", dest=flag.field.name, action="store_false", help=argparse.SUPPRESS)
-        return
-    section.add_argument(f"--{flag.name}", dest=flag.field.name, metavar=flag.metavar, type=_reader(flag), help=text)
+    else:
+        reader = _reader(flag)
+        section.add_argument(f"--{flag.name}", dest=flag.field.name, metavar=flag.metavar, type=reader, help=text)
 
 
 def _reader(flag: Flag) -> Callable[[str], Any]:

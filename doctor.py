@@ -39,7 +39,7 @@ MODULES = {
 NEEDED = ("pipelines", "trainer")
 """Extras without which some command cannot work at all; a missing one is a fault, any other a remark."""
 
-OWN_NAMES = ("schemas", "media", "beam_pipelines", "trainer", "stretto", "command_line", "doctor")
+OWN_NAMES = ("schemas", "media", "beam_pipelines", "trainer", "stretto", "commands", "command_line", "doctor")
 SOUNDFONTS = (
     "/usr/share/sounds/sf2/TimGM6mb.sf2",
     "/usr/share/sounds/sf2/FluidR3_GM.sf2",

@@ -42,7 +42,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["schemas*", "media*", "beam_pipelines*", "trainer*"]),
-    py_modules=["stretto", "command_line", "doctor"],
+    py_modules=["stretto", "commands", "command_line", "doctor"],
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["stretto=stretto:main"]},

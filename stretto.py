@@ -1,0 +1,118 @@
+"""The command line: finds the subcommand, turns errors into exit codes, and imports nothing heavy before it must."""
+
+import contextlib
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from commands import COMMANDS
+from schemas.errors import MachineError, StrettoError, UsageError
+from schemas.registry import check_name
+
+HELP = """\
+usage: stretto COMMAND [arguments]
+
+From a corpus of music to TFRecord shards, trained models, and music again.
+
+prepare and look at data:
+  doctor     is this machine able? what is missing, and what to type
+  corpora    what can be prepared, with licence and where to get it
+  prepare    a corpus becomes shards
+  inspect    what is in a dataset
+  verify     prove from the shards that a dataset is whole and does not leak
+
+train and listen:
+  train      train a named run on a dataset; typed again, it continues
+  evaluate   score a run on a split
+  sample     let a run make music: MIDI, WAV, piano-roll pictures
+  export     a run's weights as safetensors, for others
+  monitor    open TensorBoard on a run
+
+stretto COMMAND --help says more about each. For example:
+  stretto prepare music21-chorales --output chorales
+  stretto train tiny-chorales --data chorales --output run
+  stretto sample run --count 4 --output music
+
+exit codes: 0 done; 1 internal error; 2 usage; 3 input unusable; 4 environment (extra, disk, lock);
+5 verification failed; 6 training diverged; 75 interrupted with the state saved, run me again; 130 Ctrl-C
+"""
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs one command line and returns its exit code; nothing but that and what is printed comes back."""
+    words = list(sys.argv[1:] if words is None else words)
+    for stream in (sys.stdout, sys.stderr):
+        # A file's name may hold bytes that are no text; printing it must not be what fails.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        code = run(words)
+        sys.stdout.flush()
+        return code
+    except SystemExit as request:
+        return request.code if isinstance(request.code, int) else int(request.code is not None)
+    except BrokenPipeError:
+        return reader_gone()
+    except KeyboardInterrupt:
+        print("stretto: stopped by Ctrl-C", file=sys.stderr)
+        return 130
+    except Exception as error:  # noqa: BLE001  the one place where any error becomes a line and an exit code
+        return report(error, verbose=asks_for_traceback(words))
+
+
+def run(words: Sequence[str]) -> int:
+    """Finds the subcommand and runs it."""
+    if not words or words[0] in ("--help", "-h", "help"):
+        print(HELP, end="")
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"stretto {version('stretto')}")
+        return 0
+    if words[0].startswith("-"):
+        raise UsageError(f"{words[0]} stands before the command: stretto COMMAND {words[0]} ... See: stretto --help")
+    check_name(words[0], COMMANDS, "command")
+    return COMMANDS[words[0]](words[1:])
+
+
+def report(error: Exception, verbose: bool) -> int:
+    """Prints what went wrong in one paragraph, and returns the exit code that scripts rely on."""
+    known = as_known(error)
+    if verbose:
+        traceback.print_exception(error)
+    if known is not None:
+        print(f"stretto: {known}", file=sys.stderr)
+        return known.exit_code
+    hint = "" if verbose else " (-v shows the traceback)"
+    print(f"stretto: internal error: {type(error).__name__}: {error}{hint}", file=sys.stderr)
+    return 1
+
+
+def as_known(error: Exception) -> StrettoError | None:
+    """The error as one a user can act on, or None where it is a fault of ours."""
+    if isinstance(error, StrettoError):
+        return error
+    if isinstance(error, ModuleNotFoundError):
+        from doctor import missing_extra
+
+        return missing_extra(error.name or "")
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
+        where = f" while writing {error.filename}" if error.filename else ""
+        return MachineError(f"the disk is full{where}. Free some space and type the same command again: it continues")
+    return None
+
+
+def reader_gone() -> int:
+    """What is left to do when nobody reads our output any more (`| head`): be silent, also while Python shuts down."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141
+
+
+def asks_for_traceback(words: Sequence[str]) -> bool:
+    """Whether -v was typed; asked of the words themselves, because parsing them may be what failed."""
+    typed = words[: words.index("--")] if "--" in words else words
+    return any(word in ("-v", "--verbose") for word in typed)
