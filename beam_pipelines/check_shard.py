@@ -124,7 +124,13 @@ def _check_data(
         payload = _payload(data, place)
         checksum = _CHECKSUM.unpack_from(data, place.offset + 12 + place.length)[0]
         if checksum != masked_crc(payload):
-            findings.add("checksum", "the payload's checksum does not match", shard.name, key=_key_text(payload, manifest), **where)
+            findings.add(
+                "checksum",
+                "the payload's checksum does not match",
+                shard.name,
+                key=_key_text(payload, manifest),
+                **where,
+            )
             contents.key_hashes.append(0)
             continue
         try:
@@ -154,7 +160,9 @@ def _records(data: mmap.mmap, index: np.ndarray | None, name: str, findings: Fin
             findings.add("framing", "the record's length is damaged", name, record=number, offset=offset)
             following = _after(index, offset)
             if following is None or following >= len(data):
-                findings.add("framing", f"{len(data) - offset} bytes from here on cannot be judged", name, offset=offset)
+                findings.add(
+                    "framing", f"{len(data) - offset} bytes from here on cannot be judged", name, offset=offset
+                )
                 return
             number, offset = number + 1, following
             continue
@@ -207,10 +215,14 @@ def _note_record(
     order = (stable_hash(text), text)
     contents.key_hashes.append(order[0])
     if order <= previous:
-        what = "twice in this shard" if order == previous else "out of order: records are sorted by the hash of their key"
+        what = (
+            "twice in this shard" if order == previous else "out of order: records are sorted by the hash of their key"
+        )
         findings.add("order", what, shard.name, key=text, **where)
     if not key.is_original and shard.split != "train":
-        findings.add("variant", f"a changed copy in {shard.split}; only train may hold any", shard.name, key=text, **where)
+        findings.add(
+            "variant", f"a changed copy in {shard.split}; only train may hold any", shard.name, key=text, **where
+        )
     _note_item(key, text, group, where, contents, findings)
     _note_copy(key, record, place, copies)
     return max(order, previous)
@@ -265,7 +277,9 @@ def _close_copies(
             findings.add("windows", message, contents.shard.name, key=copy_key(item, semitones, factor))
         contents.statistics.store(1, copy.records, copy.tokens)
         if copy.places and representation is not None:
-            piece = representation.decode(from_example(_payload(data, place), manifest.all_features) for place in copy.places)
+            piece = representation.decode(
+                from_example(_payload(data, place), manifest.all_features) for place in copy.places
+            )
             contents.items[item].fingerprint = exact_fingerprint(piece)
             contents.items[item].place = copy.places[0]
             contents.statistics.merge(statistics_of(piece))

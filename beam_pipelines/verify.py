@@ -174,7 +174,11 @@ def _check_duplicate_keys(folder: str, contents: list[Contents], manifest: Manif
     for place in np.flatnonzero((hashes[1:] == hashes[:-1]) & (hashes[1:] != 0) & (owner[1:] != owner[:-1])):
         first, second = contents[owner[place]], contents[owner[place + 1]]
         record = int(number[place + 1])
-        leak = "" if first.shard.split == second.shard.split else f": a leak from {first.shard.split} to {second.shard.split}"
+        leak = (
+            ""
+            if first.shard.split == second.shard.split
+            else f": a leak from {first.shard.split} to {second.shard.split}"
+        )
         findings.add(
             "duplicate",
             f"the same record as {first.shard.name}, record {number[place]}{leak}",
@@ -195,7 +199,13 @@ def _check_same_pieces(contents: list[Contents], findings: Findings) -> None:
             other, split = seen.setdefault(item.fingerprint, (name, shard.shard.split))
             if split != shard.shard.split:
                 place = {"record": item.place.number, "offset": item.place.offset}
-                findings.add("same-piece", f"holds the same notes as {other}, which is in {split}", shard.shard.name, key=name, **place)
+                findings.add(
+                    "same-piece",
+                    f"holds the same notes as {other}, which is in {split}",
+                    shard.shard.name,
+                    key=name,
+                    **place,
+                )
 
 
 def _check_shards_of_items(folder: str, contents: list[Contents], manifest: Manifest, findings: Findings) -> None:
@@ -228,7 +238,9 @@ def _check_dealing(contents: list[Contents], failed: set[str], findings: Finding
     if _misplaced(actual, set()) and failed and not _misplaced(actual, failed):
         return
     for name in _misplaced(actual, set()):
-        findings.add("placement", "lies in another shard than the order of the items gives it", _home(contents, name), key=name)
+        findings.add(
+            "placement", "lies in another shard than the order of the items gives it", _home(contents, name), key=name
+        )
 
 
 def _index_and_total(shard: Contents) -> tuple[int, int]:
@@ -265,12 +277,18 @@ def _check_statistics(split: str, shards: list[Contents], stats: Any, findings: 
         total.merge(shard.statistics)
     try:
         stated = stats["splits"][split]
-        differing = [name for name, value in statistics_to_json(total).items() if name != _NOT_COUNTED_AGAIN and stated[name] != value]
+        differing = [
+            name
+            for name, value in statistics_to_json(total).items()
+            if name != _NOT_COUNTED_AGAIN and stated[name] != value
+        ]
     except (KeyError, TypeError):
         findings.add("statistics", f"says nothing of {split}", "stats.json")
         return
     for name in differing:
-        message = f"{name} of {split}: counted from the shards {_short(total.values[name])}, stated {_short(stated[name])}"
+        message = (
+            f"{name} of {split}: counted from the shards {_short(total.values[name])}, stated {_short(stated[name])}"
+        )
         findings.add("statistics", message, "stats.json")
 
 
@@ -295,7 +313,9 @@ def _ledger(folder: str, findings: Findings) -> Iterator[tuple[int, dict[str, An
 
 def _check_ledger(folder: str, contents: list[Contents], findings: Findings) -> None:
     """Whether the ledger says what the shards hold."""
-    held = {name: (shard.shard.split, item.group, item.records) for shard in contents for name, item in shard.items.items()}
+    held = {
+        name: (shard.shard.split, item.group, item.records) for shard in contents for name, item in shard.items.items()
+    }
     listed, last = set(), ""
     for number, line in _ledger(folder, findings):
         name = line["name"]
@@ -318,7 +338,10 @@ def _stated(facts: tuple[str, str, int] | None) -> str:
 def _check_documents(folder: str, manifest: Manifest, findings: Findings) -> None:
     """features.json says what the manifest says, and no shard lies there that the manifest does not name."""
     features = _json(folder, "features.json", findings)
-    if features is not None and features not in (features_to_json(manifest.features), features_to_json(manifest.all_features)):
+    if features is not None and features not in (
+        features_to_json(manifest.features),
+        features_to_json(manifest.all_features),
+    ):
         findings.add("features", "is not what the manifest says", "features.json")
     named = {shard.name for shard in manifest.shards} | {index_name(shard.name) for shard in manifest.shards}
     for name in list_files(folder):
@@ -344,7 +367,17 @@ def _check_against(folder: str, against: str, manifest: Manifest, findings: Find
 def _choices(folder: str) -> dict[str, Any]:
     """The settings that config.json holds, without those that say where and how fast."""
     values = _json(folder, "config.json", Findings())
-    elsewhere = {"input", "output", "only", "workers", "runner", "overwrite", "dry_run", "retry_quarantined", "representation"}
+    elsewhere = {
+        "input",
+        "output",
+        "only",
+        "workers",
+        "runner",
+        "overwrite",
+        "dry_run",
+        "retry_quarantined",
+        "representation",
+    }
     return {name: value for name, value in values.items() if name not in elsewhere} if isinstance(values, dict) else {}
 
 

@@ -127,7 +127,9 @@ def read_file(root: str, path: str, limit: int = LARGEST_FILE) -> bytes:
     try:
         whole = inside(root, path)
     except InputError as error:
-        raise Unreadable("path-escapes-root", f"{path!r} leads out of the input folder, so it was not opened") from error
+        raise Unreadable(
+            "path-escapes-root", f"{path!r} leads out of the input folder, so it was not opened"
+        ) from error
     try:
         return _read_regular(whole, limit)
     except FileNotFoundError as error:

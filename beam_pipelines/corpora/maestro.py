@@ -38,7 +38,9 @@ class Maestro:
   url = {https://openreview.net/forum?id=r1lYRjC9F7}
 }
 """
-    where: ClassVar[str] = "https://magenta.tensorflow.org/datasets/maestro (maestro-v3.0.0-midi.zip, 58 MB); unpack it and give the folder"
+    where: ClassVar[str] = (
+        "https://magenta.tensorflow.org/datasets/maestro (maestro-v3.0.0-midi.zip, 58 MB); unpack it and give the folder"
+    )
     pitch_range: ClassVar[tuple[int, int]] = (21, 108)
     official_splits: ClassVar[bool] = True
     needs_input: ClassVar[bool] = True
@@ -94,7 +96,9 @@ def _refusal(file: str, rows: list[Row]) -> str:
         places = " and ".join(f"{row.split} (row {row.number})" for row in rows)
         return f"two-splits: {file} puts this file into {places}; correct the metadata"
     if splits[0] not in SPLITS:
-        return f"unknown-split: {file}, row {rows[0].number}, column 'split': {splits[0]!r} is none of {', '.join(SPLITS)}"
+        return (
+            f"unknown-split: {file}, row {rows[0].number}, column 'split': {splits[0]!r} is none of {', '.join(SPLITS)}"
+        )
     return ""
 
 
@@ -106,7 +110,11 @@ def _by_path(metadata: Metadata) -> dict[str, list[Row]]:
 
 
 def _repeats(metadata: Metadata) -> list[str]:
-    repeats = [f"{path} (rows {', '.join(str(row.number) for row in rows)})" for path, rows in _by_path(metadata).items() if len(rows) > 1]
+    repeats = [
+        f"{path} (rows {', '.join(str(row.number) for row in rows)})"
+        for path, rows in _by_path(metadata).items()
+        if len(rows) > 1
+    ]
     return [f"{metadata.file} lists {len(repeats)} files more than once: {_some(repeats)}"] if repeats else []
 
 

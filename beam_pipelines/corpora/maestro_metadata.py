@@ -68,7 +68,9 @@ def _metadata_names(root: str) -> list[str]:
 def _only_version(root: str, names: list[str]) -> str:
     versions = sorted({_NAME.fullmatch(name)["version"] for name in names})  # type: ignore[index]
     if len(versions) > 1:
-        raise InputError(f"{root}: metadata of several versions ({', '.join(names)}). Leave only one version in the folder.")
+        raise InputError(
+            f"{root}: metadata of several versions ({', '.join(names)}). Leave only one version in the folder."
+        )
     return versions[0]
 
 
@@ -113,7 +115,9 @@ def _check_columns(file: str, names: Any) -> None:
     missing = [name for name in COLUMNS if name not in names]
     if missing:
         there = ", ".join(map(str, names)) or "none"
-        raise InputError(f"{file}: column {missing[0]!r} is missing (there are: {there}). Fetch the file again from the release.")
+        raise InputError(
+            f"{file}: column {missing[0]!r} is missing (there are: {there}). Fetch the file again from the release."
+        )
 
 
 def _json_records(file: str, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -126,7 +130,9 @@ def _json_records(file: str, text: str) -> Iterator[tuple[int, Mapping[str, Any]
     elif isinstance(values, dict):
         yield from _column_oriented(file, values)
     else:
-        raise InputError(f"{file}: expected a list of performances or a table of columns, found {type(values).__name__}.")
+        raise InputError(
+            f"{file}: expected a list of performances or a table of columns, found {type(values).__name__}."
+        )
 
 
 def _row_oriented(file: str, values: list[Any]) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -152,14 +158,22 @@ def _row(file: str, number: int, values: Mapping[str, Any]) -> Row:
                 f"{file}, row {number}, column {name!r}: expected a text, found {values[name]!r}. "
                 "Correct the row, or fetch the file again from the release."
             )
-    return Row(values["canonical_composer"], values["canonical_title"], values["split"], values["midi_filename"], number)
+    return Row(
+        values["canonical_composer"], values["canonical_title"], values["split"], values["midi_filename"], number
+    )
 
 
 def _odd_durations(root: str, name: str) -> list[str]:
-    odd = [number for number, values in _records(root, name) if "duration" in values and not _is_duration(values["duration"])]
+    odd = [
+        number
+        for number, values in _records(root, name)
+        if "duration" in values and not _is_duration(values["duration"])
+    ]
     if not odd:
         return []
-    return [f"{name}: {len(odd)} durations are no positive number (rows {_some(odd)}); they are not used, the notes say how long a piece is"]
+    return [
+        f"{name}: {len(odd)} durations are no positive number (rows {_some(odd)}); they are not used, the notes say how long a piece is"
+    ]
 
 
 def _is_duration(value: Any) -> bool:

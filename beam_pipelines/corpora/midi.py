@@ -29,7 +29,9 @@ class MidiFolder:
 
     name: ClassVar[str] = "midi"
     version: ClassVar[str] = "1"
-    licence: ClassVar[str] = "not known: that of the files in your folder. Find out before you share what is made of them."
+    licence: ClassVar[str] = (
+        "not known: that of the files in your folder. Find out before you share what is made of them."
+    )
     citation: ClassVar[str] = ""
     where: ClassVar[str] = "any folder with .mid, .midi, .kar or .rmi files, at any depth"
     pitch_range: ClassVar[tuple[int, int]] = (0, 127)
@@ -37,14 +39,18 @@ class MidiFolder:
     needs_input: ClassVar[bool] = True
     extra: ClassVar[str | None] = None
 
-    group: str = setting("file", help="what stays in one split: each file, or each folder (versions of one work)", choices=GROUPS)
+    group: str = setting(
+        "file", help="what stays in one split: each file, or each folder (versions of one work)", choices=GROUPS
+    )
 
     def items(self, root: str) -> Iterator[Item]:
         """Every MIDI file below the root, sorted by name. Raises InputError for two files with one name."""
         items = sorted((self._item(path) for path in list_files(root) if _is_midi(path)), key=lambda item: item.name)
         for one, next_one in zip(items, items[1:], strict=False):
             if one.name == next_one.name:
-                raise InputError(f"{root}: {one.path!r} and {next_one.path!r} differ only in how accents are encoded. Rename one of them.")
+                raise InputError(
+                    f"{root}: {one.path!r} and {next_one.path!r} differ only in how accents are encoded. Rename one of them."
+                )
         yield from items
 
     def _item(self, path: str) -> Item:
@@ -68,7 +74,13 @@ class MidiFolder:
     def reports(self, root: str) -> list[str]:
         """Links that were not followed."""
         links = links_left_out(root)
-        return [f"{len(links)} links, pipes or devices are not read, for example {links[0]!r}: they lead out of the folder"] if links else []
+        return (
+            [
+                f"{len(links)} links, pipes or devices are not read, for example {links[0]!r}: they lead out of the folder"
+            ]
+            if links
+            else []
+        )
 
     def version_at(self, root: str) -> str:
         """A folder has no version."""

@@ -68,7 +68,9 @@ class Music21Chorales:
     needs_input: ClassVar[bool] = False
     extra: ClassVar[str | None] = "music21"
 
-    tempo: float = setting(100.0, help="Quarter notes a minute of every chorale; 100 puts sixteenths on whole steps of 10 ms.")
+    tempo: float = setting(
+        100.0, help="Quarter notes a minute of every chorale; 100 puts sixteenths on whole steps of 10 ms."
+    )
 
     def __post_init__(self) -> None:
         if not 1 <= self.tempo <= 1000:
@@ -76,9 +78,13 @@ class Music21Chorales:
 
     def items(self, root: str) -> Iterator[Item]:
         """Every .mxl file, sorted by name; the group is the tune. Raises MissingExtra without music21."""
-        items = [Item(item_name(self.name, path), "", path=path) for path in list_files(_folder(root)) if _is_score(path)]
+        items = [
+            Item(item_name(self.name, path), "", path=path) for path in list_files(_folder(root)) if _is_score(path)
+        ]
         if not items:
-            raise InputError(f"{_folder(root)}: holds no .mxl files. Leave --input away to read the chorales of music21.")
+            raise InputError(
+                f"{_folder(root)}: holds no .mxl files. Leave --input away to read the chorales of music21."
+            )
         items.sort(key=lambda item: item.name)
         tunes = group_tunes({item.name: self._traits(item, root) for item in items})
         for item in items:
@@ -198,7 +204,8 @@ def _parsed(data: bytes, path: str) -> dict[str, Any]:
             [_ticks(item.offset), item.numerator, item.denominator] for item in flat.getElementsByClass("TimeSignature")
         ],
         "key_signatures": [
-            [_ticks(item.offset), item.sharps, getattr(item, "mode", None) == "minor"] for item in flat.getElementsByClass("KeySignature")
+            [_ticks(item.offset), item.sharps, getattr(item, "mode", None) == "minor"]
+            for item in flat.getElementsByClass("KeySignature")
         ],
     }
 
@@ -206,7 +213,11 @@ def _parsed(data: bytes, path: str) -> dict[str, Any]:
 def _score_text(data: bytes, path: str) -> str:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            names = [name for name in archive.namelist() if name.endswith(("xml", ".musicxml")) and not name.startswith("META-INF")]
+            names = [
+                name
+                for name in archive.namelist()
+                if name.endswith(("xml", ".musicxml")) and not name.startswith("META-INF")
+            ]
             if not names or archive.getinfo(names[0]).file_size > _LARGEST_SCORE:
                 raise Unreadable("bad-mxl", f"{path}: no score of a sensible size in the archive")
             return archive.read(names[0]).decode("utf-8")

@@ -1,0 +1,109 @@
+"""The dataset card: what a person must know before using a dataset, as Markdown."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from schemas.naming import SPLITS
+
+_MARKS = re.compile(r"([\\`*_{}\[\]<>()#|!~])")
+_MOST_GROUPS = 20
+
+
+def readable(text: str) -> str:
+    """A text on one line that can do no harm on a screen: control and undecodable characters are spelt out."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def card(found: Mapping[str, Any]) -> str:
+    """The card of a dataset, from what `describe.inspect` finds."""
+    return "\n".join(_lines(found)) + "\n"
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    corpus = found["corpus"]
+    yield f"# {_plain(corpus['name'])} {_plain(corpus['version'])}, as {_plain(found['representation']['name'])}"
+    yield ""
+    yield _summary(found)
+    yield from ("", "## Licence and citation", "", _plain(corpus["licence"]), "")
+    yield f"Where the corpus comes from: {_plain(corpus['where'])}"
+    if corpus["citation"]:
+        yield from ("", "Whoever publishes work made with this dataset cites (CITATION.bib):", "")
+        yield from ("    " + line for line in corpus["citation"].splitlines())
+    yield from ("", "## How it was made", "")
+    yield from _making(found)
+    yield from ("", "## Splits", "", *_split_table(found))
+    yield from _crossing(found)
+    yield from ("", "## What was left out", "", *_left_out(found))
+    yield from ("", "## Reading it", "")
+    yield "Shards are TFRecords of `tf.train.Example`; `features.json` says what each feature is. `stretto inspect` shows this again,"
+    yield "`stretto verify` proves from the shards that nothing is damaged and nothing leaks from one split into another."
+
+
+def _summary(found: Mapping[str, Any]) -> str:
+    values = [found["splits"][split] for split in SPLITS]
+    notes, time = sum(value["notes"] for value in values), sum(value["centiseconds"] for value in values)
+    pieces, records = sum(value["pieces"] for value in values), sum(value["records"] for value in values)
+    return f"{pieces:,} pieces, {hours(time)}, {notes:,} notes; {records:,} records in {found['shards']} shards."
+
+
+def hours(centiseconds: int) -> str:
+    """A length of time in words: hours, or minutes where it is short."""
+    if centiseconds >= 360_000:
+        return f"{centiseconds / 360_000:,.1f} hours"
+    return f"{centiseconds / 6000:,.1f} minutes"
+
+
+def _making(found: Mapping[str, Any]) -> Iterator[str]:
+    representation = found["representation"]
+    settings = ", ".join(f"{name} {value}" for name, value in representation["settings"].items())
+    yield f"- Representation `{representation['name']}`: {_plain(settings)}"
+    copies = sum(found["splits"][split]["copies"] for split in SPLITS)
+    pieces = sum(found["splits"][split]["pieces"] for split in SPLITS)
+    if copies > pieces:
+        yield f"- Transposed and stretched copies in train only: {copies:,} copies of {pieces:,} pieces in all"
+    else:
+        yield "- No changed copies: each piece is there once"
+    yield f"- Fingerprint of the data: `{found['fingerprint']}`"
+    for report in found["reports"]:
+        yield f"- {_plain(report)}"
+
+
+def _split_table(found: Mapping[str, Any]) -> Iterator[str]:
+    yield "| split | items | pieces | length | notes | copies | records | tokens |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    for split in SPLITS:
+        value = found["splits"][split]
+        numbers = " | ".join(f"{value[name]:,}" for name in ("copies", "records", "tokens"))
+        items = found["items"].get(split, 0)
+        yield f"| {split} | {items:,} | {value['pieces']:,} | {hours(value['centiseconds'])} | {value['notes']:,} | {numbers} |"
+
+
+def _crossing(found: Mapping[str, Any]) -> Iterator[str]:
+    groups = found["crossing_groups"]
+    if not groups:
+        return
+    yield ""
+    yield f"The corpus itself lets {len(groups)} groups cross its splits; they are kept as published:"
+    yield ""
+    yield from (f"- {_plain(group)}" for group in groups[:_MOST_GROUPS])
+    if len(groups) > _MOST_GROUPS:
+        yield f"- and {len(groups) - _MOST_GROUPS:,} more, all of them in manifest.json"
+
+
+def _left_out(found: Mapping[str, Any]) -> Iterator[str]:
+    yield "Every input has a line in `items.jsonl`."
+    yield ""
+    yield "| what | reason | how many |"
+    yield "| --- | --- | ---: |"
+    for status in ("skipped", "quarantined"):
+        for reason, count in found["ledger"][status].items():
+            yield f"| inputs {status} | {_plain(reason)} | {count:,} |"
+    for reason, count in found["dropped_copies"].items():
+        yield f"| copies dropped | {_plain(reason)} | {count:,} |"
+    for extension, count in found["ignored_files"].items():
+        yield f"| files not read | {_plain(extension) or 'no extension'} | {count:,} |"
+
+
+def _plain(text: Any) -> str:
+    return _MARKS.sub(r"\\\1", readable(str(text)))
