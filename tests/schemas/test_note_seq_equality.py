@@ -54,7 +54,7 @@ def test_a_performance_equals_note_seq_in_all_35_variants(sample_data, number):
 
 def _check_variant(piece, stretched, factor, semitones):
     low, high = piece.pitch_span()
-    moved, deleted = note_seq.transpose_note_sequence(
+    moved, deleted = note_seq.sequences_lib.transpose_note_sequence(
         stretched, semitones, min_allowed_pitch=PIANO[0], max_allowed_pitch=PIANO[1]
     )
     leaves = low + semitones < PIANO[0] or high + semitones > PIANO[1]
