@@ -186,7 +186,7 @@ def peek(words: Sequence[str], name: str, default: str) -> str:
     """The value of one flag before the others are known: which representation, which configuration file."""
     before, _ = _split_rest(words)
     value = default
-    for word, following in zip(before, [*before[1:], ""], strict=True):
+    for word, following in zip(before, [*before, ""][1:], strict=True):
         if word == f"--{name}":
             value = following
         elif word.startswith(f"--{name}="):

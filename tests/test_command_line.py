@@ -156,7 +156,7 @@ def test_one_flag_can_be_looked_at_before_the_others_are_known() -> None:
     words = ["--unknown", "--config", "a.toml", "--representation=events", "--", "--config", "b.toml"]
     assert peek(words, "config", "") == "a.toml"
     assert peek(words, "representation", "") == "events"
-    assert peek(words, "missing", "none") == "none"
+    assert peek(words, "missing", "none") == peek([], "missing", "none") == "none"
 
 
 def test_flags_win_over_the_file_the_file_over_the_run_and_the_run_over_defaults(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a user types: exit codes, suggestions, and that an error imports nothing heavy. Each command is its own process."""
+"""What a user types: exit codes, suggestions, and that an error imports nothing heavy; each command is a process."""
 
 import json
 import os
