@@ -36,8 +36,9 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield from _crossing(found)
     yield from ("", "## What was left out", "", *_left_out(found))
     yield from ("", "## Reading it", "")
-    yield "Shards are TFRecords of `tf.train.Example`; `features.json` says what each feature is. `stretto inspect` shows this again,"
-    yield "`stretto verify` proves from the shards that nothing is damaged and nothing leaks from one split into another."
+    yield "Shards are TFRecords of `tf.train.Example`; `features.json` says what each feature is."
+    yield "`stretto inspect` shows this again, `stretto verify` proves from the shards that nothing is damaged and that"
+    yield "nothing leaks from one split into another."
 
 
 def _summary(found: Mapping[str, Any]) -> str:
@@ -74,9 +75,10 @@ def _split_table(found: Mapping[str, Any]) -> Iterator[str]:
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     for split in SPLITS:
         value = found["splits"][split]
-        numbers = " | ".join(f"{value[name]:,}" for name in ("copies", "records", "tokens"))
-        items = found["items"].get(split, 0)
-        yield f"| {split} | {items:,} | {value['pieces']:,} | {hours(value['centiseconds'])} | {value['notes']:,} | {numbers} |"
+        counts = [found["items"].get(split, 0), value["pieces"]]
+        stored = [value[name] for name in ("notes", "copies", "records", "tokens")]
+        cells = [*(f"{n:,}" for n in counts), hours(value["centiseconds"]), *(f"{n:,}" for n in stored)]
+        yield f"| {split} | " + " | ".join(cells) + " |"
 
 
 def _crossing(found: Mapping[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Small pictures for a page that needs nothing else: bar charts as SVG, images as PNG data URIs. NumPy and zlib only."""
+"""Small pictures for a page that needs nothing else: bar charts as SVG, images as PNG data URIs."""
 
 import base64
 import struct
@@ -16,7 +16,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 8, 10, 26
 
 
 def share_chart(title: str, series: Mapping[str, Sequence[int]], ticks: Mapping[int, str], unit: str) -> str:
-    """An SVG of histograms with the same bins: train as bars, the other splits as stepped lines, each as a share of its sum.
+    """An SVG of histograms with the same bins: train as bars, other splits as stepped lines, each a share of its sum.
 
     Args:
         title: read aloud instead of the picture.

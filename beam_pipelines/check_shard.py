@@ -1,7 +1,8 @@
 """One shard, looked at byte by byte: framing, checksums, index, records against their features, keys and their order.
 
-The shard is mapped, not read, and records are looked at one by one, so memory does not grow with its size. After a damaged record
-the index says where the next one begins; without a usable index the rest of the shard cannot be judged, which is a finding too.
+The shard is mapped, not read, and records are looked at one by one, so memory does not grow with its size. After a
+damaged record the index says where the next one begins; without a usable index the rest of the shard cannot be judged,
+which is a finding too.
 """
 
 import mmap
@@ -15,7 +16,7 @@ import numpy as np
 
 from beam_pipelines.findings import Findings
 from beam_pipelines.fingerprints import exact_fingerprint
-from beam_pipelines.statistics import Statistics, statistics_of
+from beam_pipelines.statistics import Statistics, add, empty, statistics_of, stored
 from schemas.errors import InputError
 from schemas.feature import Record, RecordError, check_record
 from schemas.hashing import file_sha256, stable_hash
@@ -39,7 +40,7 @@ class Place:
 
 @dataclass
 class CopySeen:
-    """One copy of an item in a shard: records, highest window, tokens of the whole piece, and where an original's records lie."""
+    """One copy of an item: records, highest window, tokens of the whole piece; where an original's records lie."""
 
     records: int = 0
     last_window: int = -1
@@ -49,7 +50,7 @@ class CopySeen:
 
 @dataclass
 class ItemSeen:
-    """One item in a shard: its group, its records, its decoded original's fingerprint and place, where that is there."""
+    """One item in a shard: its group and records; fingerprint and place of its original, where that is there."""
 
     group: str
     records: int = 0
@@ -59,11 +60,11 @@ class ItemSeen:
 
 @dataclass
 class Contents:
-    """What a shard was found to hold; `key_hashes` and `offsets` are uint64 [record], hash 0 where a record could not be read."""
+    """What a shard was found to hold; hashes (0: could not be read) and offsets are uint64 [record]."""
 
     shard: Shard
     items: dict[str, ItemSeen] = field(default_factory=dict)
-    statistics: Statistics = field(default_factory=Statistics)
+    statistics: Statistics = field(default_factory=empty)
     key_hashes: array = field(default_factory=lambda: array("Q"))
     offsets: array = field(default_factory=lambda: array("Q"))
 
@@ -271,18 +272,21 @@ def _close_copies(
     findings: Findings,
 ) -> None:
     """Checks that no window is missing, and counts what the originals hold by decoding them."""
+    tokens, heard = 0, []
     for (item, semitones, factor), copy in copies.items():
         if copy.records != copy.last_window + 1:
             message = f"{copy.records} windows, numbered to {copy.last_window}: windows are missing or there twice"
             findings.add("windows", message, contents.shard.name, key=copy_key(item, semitones, factor))
-        contents.statistics.store(1, copy.records, copy.tokens)
+        tokens += copy.tokens
         if copy.places and representation is not None:
             piece = representation.decode(
                 from_example(_payload(data, place), manifest.all_features) for place in copy.places
             )
             contents.items[item].fingerprint = exact_fingerprint(piece)
             contents.items[item].place = copy.places[0]
-            contents.statistics.merge(statistics_of(piece))
+            heard.append(statistics_of(piece))
+    records = sum(copy.records for copy in copies.values())
+    contents.statistics = add([stored(len(copies), records, tokens), *heard])
 
 
 def key_at(folder: str, contents: Contents, record: int, manifest: Manifest) -> str:

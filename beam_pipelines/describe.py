@@ -1,6 +1,7 @@
-"""What a dataset says of itself: statistics, card, report with pictures, licence and citation; and `inspect`, which reads them back.
+"""What a dataset says of itself: statistics, card, report, licence and citation; `inspect` reads them back.
 
-All of it depends on the records and the corpus alone, never on time, host or paths, so that equal builds give equal bytes.
+All of it depends on the records and the corpus alone, never on time, host or paths, so that equal builds give equal
+bytes.
 """
 
 import json
@@ -14,7 +15,7 @@ from beam_pipelines.corpora.corpus import Corpus
 from beam_pipelines.examples import example_pieces
 from beam_pipelines.quarantine import QUARANTINE
 from beam_pipelines.report import report
-from beam_pipelines.statistics import Statistics, statistics_from_json, statistics_to_json
+from beam_pipelines.statistics import Statistics, add
 from media.storage import read_bytes, write_atomic
 from schemas.errors import InputError
 from schemas.feature import features_to_json
@@ -40,6 +41,7 @@ def write_documents(
     corpus: Corpus,
     manifest: Manifest,
     statistics: Mapping[str, Statistics],
+    dropped_copies: Mapping[str, int],
     ignored: Mapping[str, int],
     reports: Sequence[str],
 ) -> None:
@@ -50,10 +52,11 @@ def write_documents(
         corpus: what was read.
         manifest: as it is or will be written.
         statistics: by split, the sums over its shards.
+        dropped_copies: by reason, copies that left the range.
         ignored: `corpus.ignored(root)`.
         reports: `corpus.reports(root)`.
     """
-    stats = stats_json(corpus, statistics, ignored, reports)
+    stats = stats_json(corpus, statistics, dropped_copies, ignored, reports)
     found = description(folder, manifest, stats)
     texts = {
         STATS: _json_text(stats),
@@ -67,11 +70,16 @@ def write_documents(
 
 
 def stats_json(
-    corpus: Corpus, statistics: Mapping[str, Statistics], ignored: Mapping[str, int], reports: Sequence[str]
+    corpus: Corpus,
+    statistics: Mapping[str, Statistics],
+    dropped_copies: Mapping[str, int],
+    ignored: Mapping[str, int],
+    reports: Sequence[str],
 ) -> dict[str, Any]:
     """The content of stats.json: sums by split, and what else is known of the corpus as it was read."""
     return {
-        "splits": {split: statistics_to_json(statistics.get(split, Statistics())) for split in SPLITS},
+        "splits": {split: add([statistics.get(split, {})]) for split in SPLITS},
+        "dropped_copies": dict(sorted(dropped_copies.items())),
         "ignored_files": {readable(extension): count for extension, count in sorted(ignored.items())},
         "reports": [readable(line) for line in reports],
         "corpus": {name: getattr(corpus, name) for name in ("licence", "citation", "where")},
@@ -85,10 +93,7 @@ def inspect(folder: str) -> dict[str, Any]:
 
 def description(folder: str, manifest: Manifest, stats: Mapping[str, Any]) -> dict[str, Any]:
     """What card, report and `inspect` say, gathered from manifest, statistics and ledger."""
-    splits = {split: statistics_from_json(stats["splits"][split]).values for split in SPLITS}
-    dropped: Counter[str] = Counter()
-    for values in splits.values():
-        dropped.update(values["dropped_copies"])
+    splits = {split: add([stats["splits"][split]]) for split in SPLITS}
     ledger: dict[str, Counter[str]] = {status: Counter() for status in _STATUSES}
     for line in _ledger(folder):
         ledger[line["status"]][line["reason"]] += 1
@@ -102,7 +107,7 @@ def description(folder: str, manifest: Manifest, stats: Mapping[str, Any]) -> di
         "items": dict(manifest.items),
         "splits": splits,
         "ledger": {status: dict(sorted(reasons.items())) for status, reasons in ledger.items()},
-        "dropped_copies": dict(sorted(dropped.items())),
+        "dropped_copies": dict(stats["dropped_copies"]),
         "ignored_files": dict(stats["ignored_files"]),
         "reports": list(stats["reports"]),
         "crossing_groups": list(manifest.crossing_groups),
@@ -185,7 +190,9 @@ def _read_json(folder: str, name: str) -> Any:
     try:
         values = json.loads(read_bytes(path, _LARGEST_DOCUMENT))
         return (
-            values if all(key in values for key in ("splits", "corpus", "reports", "ignored_files")) else {}["splits"]
+            values
+            if all(key in values for key in ("splits", "corpus", "reports", "ignored_files", "dropped_copies"))
+            else {}["splits"]
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read: {error!r}. Run `stretto verify {folder}`.") from error
@@ -193,7 +200,7 @@ def _read_json(folder: str, name: str) -> Any:
 
 def _licence(corpus: Mapping[str, str]) -> str:
     return (
-        f"The records in this folder were made from the corpus {readable(corpus['name'])} {readable(corpus['version'])}.\n"
+        f"The records here were made from the corpus {readable(corpus['name'])} {readable(corpus['version'])}.\n"
         "They are data derived from it, and the terms of the corpus go with them:\n\n"
         f"{corpus['licence']}\n\n"
         f"Where the corpus comes from: {corpus['where']}\n"

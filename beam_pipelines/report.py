@@ -1,4 +1,4 @@
-"""The report on a dataset: one HTML page with pictures that needs no network and runs no script; every text in it is escaped."""
+"""The report on a dataset: one HTML page with pictures, no script and no network; every text in it is escaped."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
@@ -13,32 +13,26 @@ from schemas.naming import SPLITS
 
 _MOST_ROWS = 200
 _ROLL_SIZE = (1040, 260)
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _STYLE = """
-:root { color-scheme: light; --ink: #1d2330; --soft: #5b6475; --line: #e1e4ea; --tint: #f5f6f9; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1120px; padding: 32px 28px 64px; font: 15px/1.55 system-ui, sans-serif; color: var(--ink); }
-h1 { font-size: 28px; margin: 0; letter-spacing: -.01em; }
-h2 { font-size: 19px; margin: 40px 0 12px; padding-bottom: 6px; border-bottom: 1px solid var(--line); }
-.under { color: var(--soft); margin: 4px 0 24px; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px; }
-.tile { background: var(--tint); border-radius: 10px; padding: 14px 16px; }
-.tile b { display: block; font-size: 22px; font-variant-numeric: tabular-nums; }
-.tile span { color: var(--soft); font-size: 13px; }
-table { border-collapse: collapse; width: 100%; margin: 8px 0; font-size: 14px; }
-th { text-align: left; color: var(--soft); font-weight: 500; }
-th, td { padding: 6px 10px; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 20px 28px; }
-figure { margin: 0 0 18px; } figcaption { font-weight: 500; margin-bottom: 6px; overflow-wrap: anywhere; }
-figcaption small { color: var(--soft); font-weight: 400; margin: 0 8px; }
-svg { width: 100%; height: auto; display: block; } svg text { font-size: 11px; fill: #5b6475; }
-.grid { stroke: #e1e4ea; }
-.key { font-weight: 400; font-size: 13px; margin-right: 8px; }
-.key::before { content: ""; display: inline-block; width: 10px; height: 10px; border-radius: 2px; background: var(--c); margin-right: 5px; }
-img { width: 100%; height: auto; display: block; border: 1px solid var(--line); border-radius: 8px; }
-pre { background: var(--tint); border-radius: 8px; padding: 14px 16px; overflow-x: auto; font-size: 13px; }
-code { font-size: 13px; overflow-wrap: anywhere; }
-.none { color: var(--soft); }
+:root { color-scheme: light; --ink: #1d2330; --soft: #5b6475; --line: #e1e4ea; --tint: #f5f6f9; } * { box-sizing:
+border-box; } body { margin: 0 auto; max-width: 1120px; padding: 32px 28px 64px; font: 15px/1.55 system-ui, sans-serif;
+color: var(--ink); } h1 { font-size: 28px; margin: 0; letter-spacing: -.01em; } h2 { font-size: 19px; margin: 40px 0
+12px; padding-bottom: 6px; border-bottom: 1px solid var(--line); } .under { color: var(--soft); margin: 4px 0 24px; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px; } .tile { background:
+var(--tint); border-radius: 10px; padding: 14px 16px; } .tile b { display: block; font-size: 22px; font-variant-numeric:
+tabular-nums; } .tile span { color: var(--soft); font-size: 13px; } table { border-collapse: collapse; width: 100%;
+margin: 8px 0; font-size: 14px; } th { text-align: left; color: var(--soft); font-weight: 500; } th, td { padding: 6px
+10px; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; } td.n, th.n { text-align:
+right; font-variant-numeric: tabular-nums; white-space: nowrap; } .charts { display: grid; grid-template-columns:
+repeat(auto-fit, minmax(440px, 1fr)); gap: 20px 28px; } figure { margin: 0 0 18px; } figcaption { font-weight: 500;
+margin-bottom: 6px; overflow-wrap: anywhere; } figcaption small { color: var(--soft); font-weight: 400; margin: 0 8px; }
+svg { width: 100%; height: auto; display: block; } svg text { font-size: 11px; fill: #5b6475; } .grid { stroke: #e1e4ea;
+} .key { font-weight: 400; font-size: 13px; margin-right: 8px; } .key::before { content: ""; display: inline-block;
+width: 10px; height: 10px; border-radius: 2px; background: var(--c); margin-right: 5px; } img { width: 100%; height:
+auto; display: block; border: 1px solid var(--line); border-radius: 8px; } pre { background: var(--tint); border-radius:
+8px; padding: 14px 16px; overflow-x: auto; font-size: 13px; } code { font-size: 13px; overflow-wrap: anywhere; } .none {
+color: var(--soft); }
 """
 
 
@@ -75,7 +69,7 @@ def report(found: Mapping[str, Any], examples: Iterable[Example], bad: Sequence[
     ]
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         f"<title>{_text(title)}</title><style>{_STYLE}</style>"
     )
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{chr(10).join(body)}\n</body></html>\n'
@@ -155,7 +149,8 @@ def _example(example: Example) -> str:
         else f"{example.seconds:.0f} s"
     )
     caption = f"{_text(example.item)} <small>{_text(example.split)}, {shown}, decoded from the shard</small>"
-    return f'<figure><figcaption>{caption}</figcaption><img alt="Piano roll of {_text(example.item)}" src="{picture}"></figure>'
+    image = f'<img alt="Piano roll of {_text(example.item)}" src="{picture}">'
+    return f"<figure><figcaption>{caption}</figcaption>{image}</figure>"
 
 
 def _charts(found: Mapping[str, Any]) -> str:

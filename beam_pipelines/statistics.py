@@ -1,16 +1,15 @@
-"""What a dataset holds, in numbers: counted while a shard is written, counted again from the shards by `verify`, equal to the last digit.
+"""What a dataset holds, in numbers: counted while a shard is written, and again from the shards by `verify`.
 
-Every number is an integer and every sum is over integers, so neither the order of shards nor the number of workers can change it; time
-is counted in hundredths of a second. What is heard is counted from originals only (`…#+0@1`, pedal applied), because a copy repeats
-its original; what is stored (copies, records, tokens) is counted from everything.
+Every number is an integer and every sum is over integers, so neither the order of shards nor the number of workers can
+change it; time is counted in hundredths of a second. What is heard is counted from originals only (`…#+0@1`, pedal
+applied), because a copy repeats its original; what is stored (copies, records, tokens) is counted from everything.
 
-Notes of one pitch share one key, as on a piano: a note ends, at the latest, at the next onset or release of its pitch. Representations
-that cannot tell two notes of one pitch apart therefore give the same numbers back.
+Notes of one pitch share one key, as on a piano: a note ends, at the latest, at the next onset or release of its pitch.
+Representations that cannot tell two notes of one pitch apart therefore give the same numbers back.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +21,20 @@ VELOCITY_BIN = 4
 MOST_VOICES = 16
 LENGTH_EDGES = (15, 30, 60, 120, 240, 480, 960, 1920)
 
+Statistics = dict[str, Any]
+"""JSON values: integers and lists of integers, all of which add up."""
+
 Array = npt.NDArray[Any]
 
 
-def _empty() -> dict[str, Any]:
+def empty() -> Statistics:
+    """The statistics of nothing: what sums start from, and the list of everything that is counted.
+
+    pieces: originals; notes, centiseconds: theirs, to the end of the last note; pitch [128] and velocity [32, bins of
+    4]: notes; polyphony [17]: centiseconds in which 0, 1, ... 16 or more notes sound; lengths [9]: pieces shorter than
+    15 s, 30 s, ... and longer; copies, records, tokens: stored, of all copies; the tokens of a copy count once, also
+    where windows overlap.
+    """
     return {
         "pieces": 0,
         "notes": 0,
@@ -37,83 +46,7 @@ def _empty() -> dict[str, Any]:
         "copies": 0,
         "records": 0,
         "tokens": 0,
-        "dropped_copies": {},
     }
-
-
-@dataclass
-class Statistics:
-    """Sums over items: of a shard, of a split.
-
-    `values` holds integers, lists of integers and one dict of integers, all of which add up:
-    pieces: originals; notes, centiseconds: theirs, to the end of the last note; pitch [128] and velocity [32, bins of 4]: their
-    notes; polyphony [17]: centiseconds in which 0, 1, ... 16 or more notes sound; lengths [9]: pieces shorter than 15 s, 30 s, ...
-    and longer; copies, records, tokens: stored, of all copies (tokens count once, also where windows overlap); dropped_copies:
-    by reason, the only number that cannot be counted again from the shards.
-    """
-
-    values: dict[str, Any] = field(default_factory=_empty)
-
-    def merge(self, other: "Statistics") -> None:
-        """Adds the other's sums to these."""
-        for name, value in other.values.items():
-            self.values[name] = _sum(self.values[name], value)
-
-    def store(self, copies: int, records: int, tokens: int) -> None:
-        """Adds what copies take in the shards."""
-        for name, value in (("copies", copies), ("records", records), ("tokens", tokens)):
-            self.values[name] += value
-
-
-def _sum(one: Any, other: Any) -> Any:
-    if isinstance(one, list):
-        return [a + b for a, b in zip(one, other, strict=True)]
-    if isinstance(one, dict):
-        return {name: one.get(name, 0) + other.get(name, 0) for name in sorted({*one, *other})}
-    return one + other
-
-
-def statistics_to_json(statistics: Statistics) -> dict[str, Any]:
-    """Statistics as JSON values."""
-    return dict(statistics.values)
-
-
-def statistics_from_json(values: Mapping[str, Any]) -> Statistics:
-    """The inverse of `statistics_to_json`."""
-    return Statistics({**_empty(), **values})
-
-
-class Copied(Protocol):
-    """A copy of a piece: the change against the file, and its records."""
-
-    semitones: int
-    factor: float
-    records: Sequence[Mapping[str, Any]]
-
-
-class Count:
-    """Counts one item while its copies are written.
-
-    Args:
-        piece: as parsed; only its prepared form is counted.
-        prepared: as its representation prepared it (`Representation.prepared`: pedal applied).
-        dropped: copies that left the range, by reason.
-    """
-
-    def __init__(self, piece: Piece, prepared: Piece, dropped: Mapping[str, int]) -> None:
-        self._prepared = prepared
-        self._sums = Statistics({**_empty(), "dropped_copies": dict(dropped)})
-
-    def add(self, copy: Copied) -> None:
-        """Counts one copy that is written."""
-        records = copy.records
-        self._sums.store(1, len(records), int(records[0].get("piece_tokens", 0)) if records else 0)
-        if copy.semitones == 0 and copy.factor == 1:
-            self._sums.merge(statistics_of(self._prepared))
-
-    def result(self) -> Statistics:
-        """What the item adds to its shard."""
-        return self._sums
 
 
 def statistics_of(piece: Piece) -> Statistics:
@@ -123,7 +56,8 @@ def statistics_of(piece: Piece) -> Statistics:
     last = int(end.max(initial=0))
     lengths = [0] * (len(LENGTH_EDGES) + 1)
     lengths[int(np.searchsorted(LENGTH_EDGES, last / STEPS_PER_SECOND, "right"))] = 1
-    heard = {
+    return {
+        **empty(),
         "pieces": 1,
         "notes": len(pitch),
         "centiseconds": last,
@@ -132,16 +66,33 @@ def statistics_of(piece: Piece) -> Statistics:
         "polyphony": _polyphony(start, end),
         "lengths": lengths,
     }
-    return Statistics({**_empty(), **heard})
+
+
+def stored(copies: int, records: int, tokens: int) -> Statistics:
+    """What the copies of an item take in the shards."""
+    return {**empty(), "copies": copies, "records": records, "tokens": tokens}
+
+
+def add(parts: Iterable[Mapping[str, Any]]) -> Statistics:
+    """The sum of statistics, in any order."""
+    total = empty()
+    for part in parts:
+        for name, value in part.items():
+            total[name] = _sum(total[name], value)
+    return total
+
+
+def _sum(one: Any, other: Any) -> Any:
+    return [a + b for a, b in zip(one, other, strict=True)] if isinstance(one, list) else one + other
 
 
 def _key_steps(piece: Piece) -> tuple[Array, Array]:
-    """First and last step (10 ms) of every note, int64 [note], where the next event of a pitch ends the note before it."""
+    """First and last step (10 ms) of every note, int64 [note]; the next event of its pitch ends a note."""
     start, end = _steps(piece.start_seconds()), _steps(piece.end_seconds())
     end = np.maximum(end, start + 1)
     count = len(start)
     note = np.arange(count)
-    # Events in the order in which a performer's hands make them: by step, then by note, an onset before its own release.
+    # Events in the order in which they are played: by step, then by note, an onset before its own release.
     order = np.concatenate([start * (2 * count) + 2 * note, end * (2 * count) + 2 * note + 1])
     by_pitch = np.lexsort((order, np.concatenate([piece.notes.pitch, piece.notes.pitch])))
     step = np.concatenate([start, end])[by_pitch]

@@ -1,8 +1,9 @@
-"""`stretto verify`: is a finished dataset what it says? Answered from decoded shards; the ledger is checked afterwards, never believed.
+"""`stretto verify`: is a dataset what it says? Answered from decoded shards; the ledger is checked, never believed.
 
-Looked at: the sha256 of every file in COMPLETED, files too many or too few, every shard byte by byte (`check_shard`), keys and where
-they must lie, what crosses from one split into another (record, group, or the same decoded piece under two names), counts and statistics against
-manifest.json and stats.json, and the ledger against all of it. Damage of any kind is a finding, never a crash.
+Looked at: the sha256 of every file in COMPLETED, files too many or too few, every shard byte by byte (`check_shard`),
+keys and where they must lie, what crosses from one split into another (record, group, or the same decoded piece under
+two names), counts and statistics against manifest.json and stats.json, and the ledger against all of it. Damage of any
+kind is a finding, never a crash.
 """
 
 import json
@@ -15,7 +16,7 @@ import numpy as np
 
 from beam_pipelines.check_shard import Contents, check_shard, key_at
 from beam_pipelines.findings import Findings, Report
-from beam_pipelines.statistics import Statistics, statistics_to_json
+from beam_pipelines.statistics import add
 from media.storage import list_files, read_bytes
 from schemas.errors import InputError, StrettoError
 from schemas.feature import features_to_json
@@ -26,7 +27,6 @@ from schemas.representation import Representation
 from schemas.representations import from_settings
 
 _LARGEST_DOCUMENT = 1 << 30
-_NOT_COUNTED_AGAIN = "dropped_copies"
 
 
 def verify(folder: str, against: str | None = None, strict: bool = False) -> Report:
@@ -69,7 +69,7 @@ def _checked(contents: list[Contents]) -> dict[str, int]:
         "shards": len(contents),
         "records": sum(len(shard.key_hashes) for shard in contents),
         "items": sum(len(shard.items) for shard in contents),
-        "originals": sum(shard.statistics.values["pieces"] for shard in contents),
+        "originals": sum(shard.statistics["pieces"] for shard in contents),
         "bytes": sum(shard.shard.bytes for shard in contents),
     }
 
@@ -144,7 +144,7 @@ def _representation(manifest: Manifest, findings: Findings) -> Representation | 
 
 
 def _check_crossing(contents: list[Contents], manifest: Manifest, strict: bool, findings: Findings) -> list[str]:
-    """Groups in several splits: returns those that the manifest names, adds the others (all, where strict) to the findings."""
+    """Groups in several splits: returns those that the manifest names, the others (all, if strict) are findings."""
     splits: dict[str, set[str]] = defaultdict(set)
     for shard in contents:
         for item in shard.items.values():
@@ -225,7 +225,7 @@ def _check_shards_of_items(folder: str, contents: list[Contents], manifest: Mani
 
 
 def _failed_items(folder: str) -> dict[str, set[str]]:
-    """By split, items of the ledger that were not written: one that failed while its shard was written still had its turn."""
+    """By split, items that were not written: one that failed while its shard was written still had its turn."""
     failed: dict[str, set[str]] = defaultdict(set)
     for _, line in _ledger(folder, Findings()):
         if line["status"] != "written":
@@ -272,23 +272,15 @@ def _check_counts(folder: str, contents: list[Contents], manifest: Manifest, fin
 
 
 def _check_statistics(split: str, shards: list[Contents], stats: Any, findings: Findings) -> None:
-    total = Statistics()
-    for shard in shards:
-        total.merge(shard.statistics)
+    total = add(shard.statistics for shard in shards)
     try:
         stated = stats["splits"][split]
-        differing = [
-            name
-            for name, value in statistics_to_json(total).items()
-            if name != _NOT_COUNTED_AGAIN and stated[name] != value
-        ]
+        differing = [name for name, value in total.items() if stated[name] != value]
     except (KeyError, TypeError):
         findings.add("statistics", f"says nothing of {split}", "stats.json")
         return
     for name in differing:
-        message = (
-            f"{name} of {split}: counted from the shards {_short(total.values[name])}, stated {_short(stated[name])}"
-        )
+        message = f"{name} of {split}: counted from the shards {_short(total[name])}, stated {_short(stated[name])}"
         findings.add("statistics", message, "stats.json")
 
 

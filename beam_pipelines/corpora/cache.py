@@ -1,4 +1,4 @@
-"""A cache of what is slow to parse: plain JSON in the user's cache folder, checked when read, never trusted and never needed."""
+"""A cache of what is slow to parse: plain JSON in the user's cache folder, checked when read, never needed."""
 
 import json
 import os

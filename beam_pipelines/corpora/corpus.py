@@ -20,12 +20,11 @@ class Item:
     """One input of a build: a music file, or one piece inside a file.
 
     Attributes:
-        name: `schemas.naming.item_name` of corpus, path and part; unique in a build.
-        group: what must stay in one split together (a composition, a folder, a tune).
-        split: the corpus's own split ("train", "validation", "test"), or "" where it has none.
-        path: the file, relative to the root, with "/" between folders; undecodable bytes as surrogate escapes.
-        part: names the piece inside the file, "" for the whole file.
-        refused: why the listing itself already refuses the item, as "reason: sentence"; `read` and `parse` then raise Unreadable.
+        name: `schemas.naming.item_name` of corpus, path and part; unique in a build. group: what must stay in one split
+        together (a composition, a folder, a tune). split: the corpus's own split ("train", "validation", "test"), or ""
+        where it has none. path: the file, relative to the root, with "/" between folders; undecodable bytes as
+        surrogate escapes. part: names the piece inside the file, "" for the whole file. refused: why the listing itself
+        already refuses the item, as "reason: sentence"; `read` and `parse` then raise Unreadable.
     """
 
     name: str
@@ -47,7 +46,7 @@ def item_from_line(line: str) -> Item:
 
 
 class Skip(Exception):
-    """Raised by `parse` for an input that is sound but not wanted: status "skipped", never counted against `--max-bad`."""
+    """Raised by `parse` for a sound input that is not wanted: "skipped", never counted against `--max-bad`."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -81,7 +80,7 @@ class Corpus(Protocol):
     extra: ClassVar[str | None]
 
     def items(self, root: str) -> Iterator[Item]:
-        """Every input below the root, sorted by name; raises InputError where the folder cannot be read as this corpus."""
+        """Every input below the root, sorted by name. Raises InputError where it cannot be read as this corpus."""
         ...
 
     def read(self, item: Item, root: str) -> bytes:
@@ -111,7 +110,7 @@ class Corpus(Protocol):
 
 
 def read_item(item: Item, root: str) -> bytes:
-    """The bytes of an item's file. Raises Unreadable, with the listing's own reason where the listing refused the item."""
+    """The bytes of an item's file. Raises Unreadable, with the listing's reason where that refused the item."""
     if item.refused:
         reason, _, message = item.refused.partition(": ")
         raise Unreadable(reason, message)

@@ -1,7 +1,7 @@
 """MAESTRO, versions 1 to 3: piano performances of the e-Competition with their official splits.
 
-The group is composer and title, so that all performances of a composition share it; capitals and spaces do not tell two titles
-apart (the 856 pairs of v3.0.0 become 823 groups, of which the release itself lets 5 cross its splits).
+The group is composer and title, so that all performances of a composition share it; capitals and spaces do not tell two
+titles apart (the 856 pairs of v3.0.0 become 823 groups, of which the release itself lets 5 cross its splits).
 """
 
 import os
@@ -30,8 +30,8 @@ class Maestro:
     version: ClassVar[str] = "1.0.0 to 3.0.0"
     licence: ClassVar[str] = "CC BY-NC-SA 4.0 (https://creativecommons.org/licenses/by-nc-sa/4.0/)"
     citation: ClassVar[str] = """@inproceedings{hawthorne2019maestro,
-  title = {Enabling Factorized Piano Music Modeling and Generation with the {MAESTRO} Dataset},
-  author = {Curtis Hawthorne and Andriy Stasyuk and Adam Roberts and Ian Simon and Cheng-Zhi Anna Huang and Sander Dieleman and
+  title = {Enabling Factorized Piano Music Modeling and Generation with the {MAESTRO} Dataset}, author = {Curtis
+  Hawthorne and Andriy Stasyuk and Adam Roberts and Ian Simon and Cheng-Zhi Anna Huang and Sander Dieleman and
             Erich Elsen and Jesse Engel and Douglas Eck},
   booktitle = {International Conference on Learning Representations},
   year = {2019},
@@ -39,7 +39,7 @@ class Maestro:
 }
 """
     where: ClassVar[str] = (
-        "https://magenta.tensorflow.org/datasets/maestro (maestro-v3.0.0-midi.zip, 58 MB); unpack it and give the folder"
+        "https://magenta.tensorflow.org/datasets/maestro (maestro-v3.0.0-midi.zip); unpack it, give the folder"
     )
     pitch_range: ClassVar[tuple[int, int]] = (21, 108)
     official_splits: ClassVar[bool] = True
@@ -47,7 +47,7 @@ class Maestro:
     extra: ClassVar[str | None] = None
 
     def items(self, root: str) -> Iterator[Item]:
-        """Every performance that the metadata lists, once, sorted by name. Raises InputError where it cannot be read."""
+        """Every performance that the metadata lists, once, sorted by name. Raises InputError for bad metadata."""
         yield from sorted(_items(read_metadata(root)), key=lambda item: item.name)
 
     def read(self, item: Item, root: str) -> bytes:

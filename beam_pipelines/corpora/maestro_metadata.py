@@ -19,7 +19,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Row:
-    """One performance as the metadata names it; `number` is its line in the csv, or its entry in the json, for messages."""
+    """One performance as the metadata names it; `number` is its line in the csv or its entry in the json."""
 
     composer: str
     title: str
@@ -171,9 +171,8 @@ def _odd_durations(root: str, name: str) -> list[str]:
     ]
     if not odd:
         return []
-    return [
-        f"{name}: {len(odd)} durations are no positive number (rows {_some(odd)}); they are not used, the notes say how long a piece is"
-    ]
+    rows = f"{len(odd)} durations are no positive number (rows {_some(odd)})"
+    return [f"{name}: {rows}; they are not used, the notes say how long a piece is"]
 
 
 def _is_duration(value: Any) -> bool:

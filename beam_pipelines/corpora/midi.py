@@ -1,8 +1,8 @@
 """Any folder of MIDI files, nested as it may be: .mid, .midi, .kar and .rmi, in capitals or not.
 
-There are no official splits; a group decides. By default each file is a group of its own (folder and name without extension, so
-`x.mid` and `x.kar` beside each other stay together); `--group folder` keeps a folder together, for folders that hold versions
-of one work.
+There are no official splits; a group decides. By default each file is a group of its own (folder and name without
+extension, so `x.mid` and `x.kar` beside each other stay together); `--group folder` keeps a folder together, for
+folders that hold versions of one work.
 """
 
 import os
@@ -49,7 +49,7 @@ class MidiFolder:
         for one, next_one in zip(items, items[1:], strict=False):
             if one.name == next_one.name:
                 raise InputError(
-                    f"{root}: {one.path!r} and {next_one.path!r} differ only in how accents are encoded. Rename one of them."
+                    f"{root}: {one.path!r} and {next_one.path!r} differ only in how accents are coded. Rename one."
                 )
         yield from items
 
@@ -74,13 +74,11 @@ class MidiFolder:
     def reports(self, root: str) -> list[str]:
         """Links that were not followed."""
         links = links_left_out(root)
-        return (
-            [
-                f"{len(links)} links, pipes or devices are not read, for example {links[0]!r}: they lead out of the folder"
-            ]
-            if links
-            else []
-        )
+        if not links:
+            return []
+        return [
+            f"{len(links)} links, pipes or devices lead out of the folder and are not read, for example {links[0]!r}"
+        ]
 
     def version_at(self, root: str) -> str:
         """A folder has no version."""

@@ -1,16 +1,18 @@
-"""Bach's four-part chorales, read from the installed music21 package; nothing is downloaded and nothing of it is shipped.
+"""Bach's four-part chorales, read from the installed music21 package; nothing is downloaded, nothing is shipped.
 
-What is read: every .mxl file of music21's corpus/bach with exactly four parts, each one voice (364 of 408 in music21 10.5); the
-others are skipped and counted. Ties are joined, repeats are played once, fermatas are not lengthened, grace notes (which have no
-length of their own) are left out, and every chorale gets the same tempo, because the few marks in the files are playback
-settings of whoever typed them. Time is exact: 480 ticks a quarter, the 32nd note is the shortest.
+What is read: every .mxl file of music21's corpus/bach with exactly four parts, each one voice (364 of 408 in music21
+10.5); the others are skipped and counted. Ties are joined, repeats are played once, fermatas are not lengthened, grace
+notes (which have no length of their own) are left out, and every chorale gets the same tempo, because the few marks in
+the files are playback settings of whoever typed them. Time is exact: 480 ticks a quarter, the 32nd note is the
+shortest.
 
-Groups: harmonisations of one tune stay in one split. Two chorales share a tune if music21's Riemenschneider catalogue gives them one
-title, or if the first eight pitches that the soprano strikes on a beat are the same up to transposition; both relations are
-followed to the end, so a tune sung to several texts is one group. The group bears the name of its first file.
+Groups: harmonisations of one tune stay in one split. Two chorales share a tune if music21's Riemenschneider catalogue
+gives them one title, or if the first eight pitches that the soprano strikes on a beat are the same up to transposition;
+both relations are followed to the end, so a tune sung to several texts is one group. The group bears the name of its
+first file.
 
-The listing needs the tunes, so it parses the corpus (about 15 s of one core) and keeps the result under the user's cache folder, by
-music21's version and the file's sha256; workers and later runs read it from there.
+The listing needs the tunes, so it parses the corpus (about 15 s of one core) and keeps the result under the user's
+cache folder, by music21's version and the file's sha256; workers and later runs read it from there.
 """
 
 import hashlib
@@ -51,8 +53,9 @@ class Music21Chorales:
     name: ClassVar[str] = "music21-chorales"
     version: ClassVar[str] = "that of the installed music21"
     licence: ClassVar[str] = (
-        "The music is in the public domain. The encodings belong to their makers (Margaret Greentree, www.jsbchorales.net) and come "
-        "with music21, whose licence says that some may not be used commercially: use them where they are installed, share none."
+        "The music is in the public domain. The encodings belong to their makers (Margaret Greentree, "
+        "www.jsbchorales.net) and come with music21, whose licence says that some may not be used commercially: "
+        "use them where they are installed, share none."
     )
     citation: ClassVar[str] = """@inproceedings{cuthbert2010music21,
   title = {music21: A Toolkit for Computer-Aided Musicology and Symbolic Music Data},
@@ -174,7 +177,7 @@ def _opening(notes: list[list[int]]) -> str:
 
 
 def _chorale(data: bytes, path: str) -> dict[str, Any]:
-    """Notes (start tick, end tick, pitch, voice), signatures and title of one file, from the cache where it is there."""
+    """Notes (start tick, end tick, pitch, voice), signatures and title of a file, from the cache where it is there."""
     sha256 = hashlib.sha256(data).hexdigest()
     entry = os.path.join(cache_folder(), "music21-chorales", f"{_music21_version()}-{_ENTRY_FORMAT}", f"{sha256}.json")
     chorale = read_entry(entry)
