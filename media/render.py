@@ -9,9 +9,12 @@ The loudness of SoundFonts differs by 25 dB, so the result is brought to a state
 clips. The same piece, engine and SoundFont give the same samples every time.
 """
 
+import contextlib
+import ctypes
 import importlib.util
 import io
 import os
+import sys
 import wave
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -129,7 +132,9 @@ def find_engine() -> str:
 def _fluidsynth() -> Any:
     """The module, or None where it or the system library it loads is missing."""
     try:
-        import fluidsynth
+        # In a continuous build it prints where it found its library; standard output belongs to the caller.
+        with contextlib.redirect_stdout(sys.stderr):
+            import fluidsynth
     except (ImportError, OSError):
         return None
     return fluidsynth
@@ -171,14 +176,16 @@ class _TinySoundFont:
 
 
 class _FluidSynth:
-    # FluidSynth hands out 16-bit samples: far below full scale nothing can clip, and the level is set afterwards.
-    _GAIN = 0.05
-
     def __init__(self, soundfont: str, rate: int) -> None:
         module = _fluidsynth()
         if module is None:
             raise MachineError("FluidSynth is not installed: pip install pyfluidsynth, and the system's libfluidsynth3")
-        self._synth = module.Synth(gain=self._GAIN, samplerate=float(rate))
+        # The Python class hands out 16-bit samples only, in which soft music is noise and loud music clips.
+        pointer, number = ctypes.c_void_p, ctypes.c_int
+        kinds = (pointer, number, pointer, number, number, pointer, number, number)
+        arguments = ((f"argument{index}", kind, 1) for index, kind in enumerate(kinds))
+        self._write_float = module.cfunc("fluid_synth_write_float", number, *arguments)
+        self._synth = module.Synth(samplerate=float(rate))
         self._font = self._synth.sfload(soundfont)
         if self._font < 0:
             raise InputError(f"{soundfont}: cannot be read as a SoundFont")
@@ -188,9 +195,10 @@ class _FluidSynth:
             self._synth.delete()
 
     def program(self, channel: int, program: int, drum: bool) -> None:
-        # Bank 128 holds drum kits; a kit that the font lacks falls back to the first one.
-        if self._synth.program_select(channel, self._font, 128 if drum else 0, program) != 0:
-            self._synth.program_select(channel, self._font, 128 if drum else 0, 0)
+        # Bank 128 holds drum kits; what the font lacks falls back to its first kit or to the piano.
+        bank = 128 if drum else 0
+        known = self._synth.sfpreset_name(self._font, bank, program) is not None
+        self._synth.program_select(channel, self._font, bank, program if known else 0)
 
     def control(self, channel: int, number: int, value: int) -> None:
         self._synth.cc(channel, number, value)
@@ -202,7 +210,7 @@ class _FluidSynth:
         self._synth.noteoff(channel, pitch)
 
     def play(self, out: NDArray[np.float32]) -> None:
-        out[:] = self._synth.get_samples(len(out)).reshape(-1, 2) / np.float32(32768)
+        self._write_float(self._synth.synth, len(out), out.ctypes.data, 0, 2, out.ctypes.data, 1, 2)
 
 
 class _Events:
