@@ -29,12 +29,12 @@ class CausalAttention(keras.layers.Layer):
         clip: whether distances beyond the table share its last vector; else they get none.
 
     Call arguments:
-        inputs: [batch, token, hidden]; with a cache one token, [batch, 1, hidden].
+        inputs: [batch, token, hidden]; with a cache either one token or, at place 0, several.
         cache: keys and values of the places so far, each [batch, head, place, width / heads].
-        position: integer scalar, the place of the one token in the cache.
+        position: integer scalar, the place of the first token.
 
     Returns:
-        [batch, token, hidden]; with a cache also the cache that holds the new token.
+        [batch, token, hidden]; with a cache also the cache that holds the new tokens.
     """
 
     def __init__(
@@ -65,13 +65,21 @@ class CausalAttention(keras.layers.Layer):
         layer.build(shape)
         return layer
 
-    def call(self, inputs: Tensor, cache: Cache | None = None, position: Tensor | None = None) -> Any:
+    def call(self, inputs: Tensor, cache: Cache | None = None, position: Tensor | int = 0) -> Any:
         """See the class."""
         query, key, value = (self._split(layer(inputs)) for layer in (self.query, self.key, self.value))
+        if self.positions == "rotary":
+            places = ops.arange(inputs.shape[1]) + position
+            query, key = rotate(query, places), rotate(key, places)
+        query = query * self.depth**-0.5
         if cache is None:
             return self.output_projection(self._join(self._attend(query, key, value)))
-        mixed, cache = self._step(query, key, value, cache, position)
-        return self.output_projection(self._join(mixed)), cache
+        keys, values = (
+            ops.slice_update(old, (0, 0, position, 0), new) for old, new in zip(cache, (key, value), strict=True)
+        )
+        whole = inputs.shape[1] > 1
+        mixed = self._attend(query, key, value) if whole else self._attend_at(query, keys, values, position)
+        return self.output_projection(self._join(mixed)), (keys, values)
 
     def _split(self, x: Tensor) -> Tensor:
         return ops.transpose(ops.reshape(x, (_batch(x), x.shape[1], self.heads, self.depth)), (0, 2, 1, 3))
@@ -80,31 +88,20 @@ class CausalAttention(keras.layers.Layer):
         return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (_batch(x), x.shape[2], self.width))
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Whole sequences, [batch, head, token, depth] in and out."""
-        length = query.shape[2]
-        places = ops.arange(length)
-        if self.positions == "rotary":
-            query, key = rotate(query, places), rotate(key, places)
-        query = query * self.depth**-0.5
+        """Whole sequences, [batch, head, token, depth] in and out; queries are scaled."""
+        places = ops.arange(query.shape[2])
         logits = ops.matmul(query, ops.swapaxes(key, 2, 3))
         if self.positions == "relative":
             logits = logits + relative_logits(query, self.distances, self.clip)
         return ops.matmul(_weights(logits, places[None, :] <= places[:, None]), value)
 
-    def _step(self, query: Tensor, key: Tensor, value: Tensor, cache: Cache, position: Tensor) -> tuple[Tensor, Cache]:
-        """One token, [batch, head, 1, depth], after those in the cache."""
-        if self.positions == "rotary":
-            place = ops.reshape(position, (1,))
-            query, key = rotate(query, place), rotate(key, place)
-        keys, values = (
-            ops.slice_update(old, (0, 0, position, 0), new) for old, new in zip(cache, (key, value), strict=True)
-        )
+    def _attend_at(self, query: Tensor, keys: Tensor, values: Tensor, position: Tensor) -> Tensor:
+        """One token, [batch, head, 1, depth], over the places of a cache up to its own."""
         length = keys.shape[2]
-        query = query * self.depth**-0.5
         logits = ops.matmul(query, ops.swapaxes(keys, 2, 3))
         if self.positions == "relative":
             logits = logits + relative_logits_at(query, self.distances, self.clip, position, length)
-        return ops.matmul(_weights(logits, ops.arange(length)[None, :] <= position), values), (keys, values)
+        return ops.matmul(_weights(logits, ops.arange(length)[None, :] <= position), values)
 
     def empty_cache(self, batch: int, length: int) -> Cache:
         """Keys and values of `length` places, all zero."""

@@ -69,7 +69,7 @@ class Block(keras.layers.Layer):
         self.narrow.build((*shape[:-1], self.widen.units))
 
     def call(
-        self, inputs: Tensor, cache: Cache | None = None, position: Tensor | None = None, training: bool = False
+        self, inputs: Tensor, cache: Cache | None = None, position: Tensor | int = 0, training: bool = False
     ) -> Any:
         """See the class."""
         mixed = self.attention(self.attention_norm(inputs), cache=cache, position=position)
@@ -119,7 +119,7 @@ class Decoder(keras.Model):
             part.build(inner)
 
     def call(
-        self, tokens: Tensor, cache: list[Cache] | None = None, position: Tensor | None = None, training: bool = False
+        self, tokens: Tensor, cache: list[Cache] | None = None, position: Tensor | int = 0, training: bool = False
     ) -> Any:
         """See the class."""
         x = self._embed(tokens, position, training)
@@ -133,11 +133,10 @@ class Decoder(keras.Model):
             caches.append(new)
         return self.logits(self.norm(x)), caches
 
-    def _embed(self, tokens: Tensor, position: Tensor | None, training: bool) -> Tensor:
+    def _embed(self, tokens: Tensor, position: Tensor | int, training: bool) -> Tensor:
         x = self.embedding(ops.minimum(ops.cast(tokens, "int32"), self.vocabulary)) * self.hidden**0.5
         if self.sinusoidal:
-            places = ops.arange(tokens.shape[1]) if position is None else ops.reshape(position, (1,))
-            x = x + ops.cast(sinusoids(places, self.hidden), x.dtype)
+            x = x + ops.cast(sinusoids(ops.arange(tokens.shape[1]) + position, self.hidden), x.dtype)
         return self.dropout(x, training=training)
 
     def empty_cache(self, batch: int, length: int) -> list[Cache]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from schemas.representation import Representation
 
 POSITIONS = ("relative", "sinusoidal", "rotary")
-BLOCK_TOKENS = 256  # new tokens between two looks at how long the music has become
+TOGETHER = 16  # samples that are made at once
 
 SIZES: dict[str, dict[str, int]] = {
     size: {"layers": layers, "hidden": width, "attention": width, "heads": heads, "feed_forward": 4 * width}
@@ -139,24 +139,21 @@ class MusicTransformer:
         seed: int,
         sampler: Sampler,
     ) -> Iterator[Record]:
-        """`count` records; see `trainer.task.Task`. Raises UsageError for rotary positions past the trained length."""
+        """`count` records; see `trainer.task.Task`.
+
+        Raises UsageError where rotary positions would have to go past the trained length, or nothing would be new.
+        """
         from trainer.backends import current
-        from trainer.layers.decoding import new_tokens
+        from trainer.layers.decoding import Decoding
 
         start = np.zeros(0, np.int32) if given is None else np.asarray(representation.tokens(given), np.int32)
-        window = _window(model.window, len(start), length, None if sampler.allow_longer else self.longest(model))
-        parts = new_tokens(
-            model,
-            current().compile_function,
-            sampler,
-            start,
-            count,
-            window,
-            BLOCK_TOKENS,
-            generator(seed, "", "sample"),
-        )
-        for tokens in _until(representation, start, parts, count, length):
-            yield {"tokens": tokens, "start_token": np.int64(0), "piece_tokens": np.int64(len(tokens))}
+        longest = None if sampler.allow_longer else self.longest(model)
+        check_length(representation, start, length, longest)
+        window = model.window if isinstance(length, float) else min(model.window, _rounded_up(length))
+        decoding = Decoding(model, current().compile_function, sampler, window)
+        for first in range(0, count, TOGETHER):
+            parts = decoding.blocks(start, min(TOGETHER, count - first), generator(seed, first, "sample"))
+            yield from map(_record, _until(representation, start, parts, length, longest))
 
     def judge(self, reference: Sequence[Piece], produced: Sequence[Piece]) -> dict[str, float]:
         """How far the produced music's plain statistics lie from real music's; 0 is equal."""
@@ -211,39 +208,58 @@ def _weight(batch: Batch, window: int) -> Tensor:
     return ops.cast(real, "float32") * ops.cast(batch[EXAMPLE_WEIGHT], "float32")[:, None]
 
 
-def _window(trained: int, given: int, length: int | float, longest: int | None) -> int:
-    """Tokens that are attended to at once: as many as in training, or fewer where the music is shorter."""
-    if isinstance(length, float):
-        return trained
-    if longest is not None and length > longest:
+def check_length(representation: Any, given: np.ndarray, length: int | float, longest: int | None) -> None:
+    """Raises UsageError where the length is past what positions reach, or not past what is given."""
+    if isinstance(length, int) and longest is not None and length > longest:
+        raise _too_long(f"--length {length}", longest)
+    have = len(given) if isinstance(length, int) else representation.count_seconds(given)
+    if len(given) and have >= length:
         raise UsageError(
-            f"--length {length}: this run has rotary positions and was trained on {longest} tokens. "
-            f"Ask for at most {longest}, or slide on with --allow-longer."
+            f"--length {length:g}: what is given has {have:g} already, so nothing would be new. Ask for more or give less."
         )
-    return min(trained, max(1, -(-max(length, given + 1) // 64) * 64))
+
+
+def _too_long(what: str, longest: int) -> UsageError:
+    return UsageError(
+        f"{what}: this run has rotary positions and was trained on {longest} tokens. "
+        f"Ask for less, or slide on past them with --allow-longer."
+    )
+
+
+def _rounded_up(length: int, step: int = 64) -> int:
+    """A window for music of this length; rounded, so that near lengths share a compiled loop."""
+    return -(-length // step) * step
 
 
 def _until(
-    representation: Representation, given: np.ndarray, parts: Iterator[np.ndarray], count: int, length: int | float
+    representation: Any, given: np.ndarray, parts: Iterator[np.ndarray], length: int | float, longest: int | None
 ) -> Iterator[np.ndarray]:
     """Tokens uint16 of each sample, the given ones first, cut at the length."""
-    rows = np.broadcast_to(given, (count, len(given)))
+    first = next(parts)
+    rows = np.concatenate([np.broadcast_to(given, (len(first), len(given))), first], axis=1)
     while not _enough(representation, rows, length):
+        if longest is not None and rows.shape[1] >= longest:
+            raise _too_long(f"--length {length:g}s takes more than {longest} tokens", longest)
         rows = np.concatenate([rows, next(parts)], axis=1)
     for row in rows.astype(np.uint16):
-        yield row[:length] if isinstance(length, int) else row[: _first(representation, row, length)]
+        yield row[: length if isinstance(length, int) else _first(representation, row, length)]
 
 
-def _enough(representation: Representation, rows: np.ndarray, length: int | float) -> bool:
+def _enough(representation: Any, rows: np.ndarray, length: int | float) -> bool:
     if isinstance(length, int):
         return rows.shape[1] >= length
-    return rows.shape[1] > 0 and all(representation.count_seconds(row) >= length for row in rows)
+    return all(representation.count_seconds(row) >= length for row in rows)
 
 
-def _first(representation: Representation, tokens: np.ndarray, seconds: float) -> int:
+def _first(representation: Any, tokens: np.ndarray, seconds: float) -> int:
     """How many tokens it takes to last this long, by bisection."""
     low, high = 0, len(tokens)
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if representation.count_seconds(tokens[:middle]) >= seconds else (middle + 1, high)
+        enough = representation.count_seconds(tokens[:middle]) >= seconds
+        low, high = (low, middle) if enough else (middle + 1, high)
     return low
+
+
+def _record(tokens: np.ndarray) -> Record:
+    return {"tokens": tokens, "start_token": np.int64(0), "piece_tokens": np.int64(len(tokens))}
