@@ -1,0 +1,170 @@
+"""START HERE: how a corpus becomes a dataset. `graph` is the whole pipeline on one screen; `prepare` runs it and says how it ended."""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from beam_pipelines.accounting import account, table
+from beam_pipelines.beam_import import without_unneeded_packages
+from beam_pipelines.commit import finish, is_pending
+from beam_pipelines.config import Build
+from beam_pipelines.ending import dry_run, say, say_start, tell_end
+from beam_pipelines.folder import WORKING, Folder, read_lines, read_value, write_value
+from beam_pipelines.launch import check_beam_options, engine, run
+from beam_pipelines.listing import write_listing
+from beam_pipelines.lock import locked
+from beam_pipelines.progress import Display, forget_ticks
+from beam_pipelines.stages import Commit, Decide, SurveyItems, WriteShards
+from beam_pipelines.survey import surveyed_items
+from beam_pipelines.workload import sensible_workers
+from schemas.errors import InputError, MachineError, StrettoError, UsageError
+from schemas.manifest import COMPLETED, MANIFEST
+
+with without_unneeded_packages():
+    import apache_beam as beam
+
+
+def graph(pipeline: Any, build: Build, parts: int, workers: int, how: Mapping[str, Any]) -> None:
+    """The pipeline. What crosses from stage to stage is small: numbers of listing parts, names of shards."""
+    (
+        pipeline
+        | "ListParts" >> beam.Create(range(parts), reshuffle=False)
+        | "SurveyItems" >> SurveyItems(build)
+        | "Decide" >> Decide(build, workers)
+        | "WriteShards" >> WriteShards(build)
+        | "Commit" >> Commit(build, how)
+    )
+
+
+def prepare(build: Build, beam_options: Sequence[str], as_json: bool) -> int:
+    """Makes the dataset, or continues making it, and prints the account. Returns 0.
+
+    Raises:
+        UsageError: another dataset or another build is in the way, or an option does not exist.
+        InputError: there is no input, too much of it is bad, or nothing could be written.
+        MachineError: the folder is locked, or the disk is full.
+        Interrupted: a worker was lost; the same command continues.
+    """
+    check_beam_options(beam_options)
+    check_output(build)
+    if build.corpus.needs_input and not build.input:
+        raise UsageError(
+            f"--input is missing: the corpus {build.corpus.name} is read from a folder. {build.corpus.where}"
+        )
+    if build.dry_run:
+        return dry_run(build, as_json)
+    folder = Folder(build.building)
+    _make_folder(folder.root)
+    with locked(folder.root):
+        # Looked at again under the lock: another launcher may have finished between the first look and the lock.
+        check_output(build)
+        check_half_built(build, folder)
+        kept = _finish_pending(build, folder) if is_pending(folder.root) else _build(build, folder, beam_options)
+    tell_end(build, kept, as_json)
+    return 0
+
+
+def _finish_pending(build: Build, folder: Folder) -> int:
+    say("continuing: everything is written, only the last steps of the commit were left; nothing is surveyed again")
+    kept = len(read_value(folder.path(MANIFEST))["shards"])
+    finish(build.output, build.overwrite)
+    return kept
+
+
+def _build(build: Build, folder: Folder, beam_options: Sequence[str]) -> int:
+    """Runs the graph in a locked folder; returns how many shards were there already."""
+    _start_afresh(folder)
+    write_value(folder.state, {"build_fingerprint": build.fingerprint, "choices": build.choices})
+    listing = write_listing(build, folder)
+    surveyed = surveyed_items(folder, listing.parts, build.retry_quarantined)
+    where = engine(build, build.workers or sensible_workers(build, folder, listing), beam_options)
+    say_start(build, folder, listing, surveyed, where)
+    how = {"runner": build.runner, "workers": where.workers, "started": now(), "argv": sys.argv}
+    display = Display(folder, listing.items - surveyed)
+    try:
+        run(where, lambda pipeline: graph(pipeline, build, listing.parts, where.workers, how), display)
+    except (StrettoError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        raise _told_error(folder, error) from error
+    return int(read_value(os.path.join(build.output, "provenance.json"))["kept_shards"])
+
+
+def _told_error(folder: Folder, error: Exception) -> Exception:
+    """The error that a stage wrote down, in place of what the engine made of it."""
+    told = read_value(folder.outcome)
+    if told is None:
+        return error
+    if os.path.exists(folder.decisions):
+        print(table(account(read_lines(folder.decisions))), file=sys.stderr)
+    kind = {kind.exit_code: kind for kind in (UsageError, InputError, MachineError)}.get(
+        told["exit_code"], StrettoError
+    )
+    return kind(told["message"])
+
+
+def check_output(build: Build) -> None:
+    """Raises UsageError where the output cannot be made: something is there, and it may not be replaced."""
+    if not build.output:
+        raise UsageError("--output is missing: the folder to make.")
+    if not os.path.lexists(build.output) or (os.path.isdir(build.output) and not os.listdir(build.output)):
+        return
+    is_dataset = all(os.path.exists(os.path.join(build.output, name)) for name in (COMPLETED, MANIFEST))
+    if not is_dataset:
+        raise UsageError(f"{build.output}: something else is there, and it is not replaced. Choose another --output.")
+    if not build.overwrite:
+        raise UsageError(
+            f"{build.output}: a dataset is there already. Choose another --output, or replace it with --overwrite."
+        )
+
+
+def _make_folder(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise MachineError(f"{path}: cannot be made: {error.strerror}. Choose another --output.") from error
+
+
+def _start_afresh(folder: Folder) -> None:
+    """Removes what an earlier run said of its course and its end; what it made stays."""
+    forget_ticks(folder)
+    for path in (folder.outcome, folder.plan, folder.decisions):
+        if os.path.exists(path):
+            os.unlink(path)
+
+
+def check_half_built(build: Build, folder: Folder) -> None:
+    """Raises UsageError where the half-built dataset is of other choices or code; with `--overwrite` it is thrown away."""
+    state = read_value(folder.state) or read_value(folder.path("provenance.json"))
+    strange = [name for name in os.listdir(folder.root) if name not in WORKING]
+    if state is None and strange:
+        raise UsageError(
+            f"{folder.root}: holds {strange[0]!r}, which is of no build. Remove it or choose another --output."
+        )
+    if state is None or state["build_fingerprint"] == build.fingerprint:
+        return
+    if not build.overwrite:
+        raise UsageError(
+            f"{folder.root}: a half-built dataset of another build is there ({_difference(build, state)}). "
+            "Repeat that build's command, remove the folder, or replace it with --overwrite."
+        )
+    for name in os.listdir(folder.root):
+        if name not in ("lock", "workers"):
+            path = folder.path(name)
+            shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+
+
+def _difference(build: Build, state: Mapping[str, Any]) -> str:
+    there = state.get("choices", {})
+    changed = [
+        f"{key} there {there.get(key)}, now {value}" for key, value in build.choices.items() if there.get(key) != value
+    ]
+    return "; ".join(changed) if there and changed else "its choices are the same, the code of this program has changed"
+
+
+def now() -> str:
+    """The time, for provenance.json."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

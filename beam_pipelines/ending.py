@@ -1,0 +1,104 @@
+"""What `prepare` tells: what it begins with, how it ended, and, with --dry-run, what it would make."""
+
+import json
+import os
+import sys
+from collections import Counter
+from typing import Any
+
+from beam_pipelines.accounting import account, account_to_json, table
+from beam_pipelines.config import LOCAL_RUNNERS, Build
+from beam_pipelines.decide import copies_of
+from beam_pipelines.describe import LEDGER
+from beam_pipelines.folder import Folder, read_lines
+from beam_pipelines.launch import Engine
+from beam_pipelines.listing import Listing, checked_items
+from beam_pipelines.quarantine import QUARANTINE
+from schemas.errors import InputError
+from schemas.manifest import Manifest, read_manifest
+
+
+def say(line: str) -> None:
+    """One line for people, on standard error."""
+    print(f"stretto: {line}", file=sys.stderr, flush=True)
+
+
+def say_start(build: Build, folder: Folder, listing: Listing, surveyed: int, where: Engine) -> None:
+    """Says what is done before the graph runs: engine, what is kept of an earlier run."""
+    if build.runner in LOCAL_RUNNERS:
+        processes = "this process" if where.workers == 1 else f"{where.workers} worker processes"
+        say(f"{listing.items} inputs; runner {build.runner}: this machine (Beam's FnApiRunner), {processes}")
+    else:
+        say(f"{listing.items} inputs; runner {build.runner}")
+    finished = _count(folder.path("progress", "shards"))
+    if surveyed or finished:
+        say(
+            f"continuing: {surveyed} of {listing.items} inputs are surveyed and are not surveyed again, "
+            f"{finished} shards are finished and are kept if their inputs are unchanged"
+        )
+
+
+def _count(path: str) -> int:
+    return len([name for name in os.listdir(path) if name.endswith(".json")]) if os.path.isdir(path) else 0
+
+
+def tell_end(build: Build, kept: int, as_json: bool) -> None:
+    """Prints how the build ended: the account, where bad inputs are named, where the dataset lies."""
+    result = ending(build, kept)
+    if as_json:
+        print(json.dumps(result, indent=1, sort_keys=True))
+        return
+    print(table(account(read_lines(os.path.join(build.output, LEDGER)))))
+    if kept:
+        print(f"kept {kept} of {result['shards']} shards of an earlier run")
+    print(f"{result['records']} records, {result['bytes']} bytes in {result['shards']} shards: {build.output}")
+    print(f"{result['bad']} inputs were bad" + (f"; they are named in {result['quarantine']}" if result["bad"] else ""))
+
+
+def ending(build: Build, kept: int) -> dict[str, Any]:
+    """How the build ended, as plain JSON values."""
+    manifest: Manifest = read_manifest(build.output)
+    found = account(read_lines(os.path.join(build.output, LEDGER)))
+    return {
+        "output": build.output,
+        "fingerprint": manifest.fingerprint,
+        "account": account_to_json(found),
+        "bad": found.total(status="quarantined"),
+        "quarantine": os.path.join(build.output, QUARANTINE),
+        "shards": len(manifest.shards),
+        "kept_shards": kept,
+        "records": sum(shard.records for shard in manifest.shards),
+        "bytes": sum(shard.bytes for shard in manifest.shards),
+    }
+
+
+def dry_run(build: Build, as_json: bool) -> int:
+    """Lists the inputs, says what would be made and writes nothing. Raises InputError where there is no input."""
+    splits = Counter(item.split or "own" for item in checked_items(build))
+    if not splits:
+        raise InputError(f"{build.input or build.corpus.name}: holds no input for the corpus {build.corpus.name}.")
+    plan = {
+        "output": build.output,
+        "inputs": sum(splits.values()),
+        "splits": dict(sorted(splits.items())) if build.splits == "official" else {"own": sum(splits.values())},
+        "copies_of_a_training_piece": copies_of(build, "train"),
+        "shards_of_a_split": build.shards or "as the size asks",
+        "ignored_files": build.corpus.ignored(build.input),
+        "reports": build.corpus.reports(build.input),
+        "choices": build.choices,
+    }
+    print(json.dumps(plan, indent=1, sort_keys=True) if as_json else _plan_text(plan))
+    return 0
+
+
+def _plan_text(plan: dict[str, Any]) -> str:
+    splits = ", ".join(f"{split} {count}" for split, count in plan["splits"].items())
+    ignored = ", ".join(f"{extension or 'no extension'} {count}" for extension, count in plan["ignored_files"].items())
+    lines = [
+        f"would make {plan['output']} from {plan['inputs']} inputs ({splits}; own: dealt out by group)",
+        f"copies of each training piece: {plan['copies_of_a_training_piece']}; shards of each split: {plan['shards_of_a_split']}",
+        f"files that are not read: {ignored or 'none'}",
+        *(f"note: {line}" for line in plan["reports"]),
+        "nothing was written",
+    ]
+    return "\n".join(lines)

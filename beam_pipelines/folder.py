@@ -1,0 +1,95 @@
+"""The folder of a build: where working files lie, and writing them so that a kill leaves the old file or the new one."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+WORKING = ("items", "survey", "progress", "lock", "workers")
+"""Everything that is removed before COMPLETED is written."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Names inside `<output>.building/`."""
+
+    root: str
+
+    def path(self, *names: str) -> str:
+        """A path below the folder."""
+        return os.path.join(self.root, *names)
+
+    def items(self, part: int) -> str:
+        """One part of the listing."""
+        return self.path("items", f"{part:05d}.jsonl")
+
+    def survey(self, part: int) -> str:
+        """The reports on one part of the listing."""
+        return self.path("survey", f"{part:05d}.jsonl")
+
+    @property
+    def state(self) -> str:
+        """Which build this folder belongs to."""
+        return self.path("progress", "build.json")
+
+    @property
+    def outcome(self) -> str:
+        """How the graph ended where no exception can say so."""
+        return self.path("progress", "outcome.json")
+
+    @property
+    def decisions(self) -> str:
+        """What was decided about every input, in order of the listing."""
+        return self.path("progress", "decisions.jsonl")
+
+    @property
+    def plan(self) -> str:
+        """Shards, crossing groups and totals, as decided."""
+        return self.path("progress", "plan.json")
+
+    def references(self, shard: str) -> str:
+        """The inputs of one shard."""
+        return self.path("progress", "references", shard + ".jsonl")
+
+    def shard_report(self, shard: str) -> str:
+        """What is known of a finished shard."""
+        return self.path("progress", "shards", shard + ".json")
+
+
+def replace_file(path: str, data: bytes | str) -> None:
+    """Writes a working file whole: a temporary name, then a rename. Not synced: what a power cut takes is made again."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    scratch = f"{path}.tmp-{os.getpid()}"
+    with open(scratch, "wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+    os.replace(scratch, path)
+
+
+def write_lines(path: str, values: Iterable[Any]) -> None:
+    """JSON values, one a line, ASCII only so that odd file names survive."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    scratch = f"{path}.tmp-{os.getpid()}"
+    with open(scratch, "w", encoding="ascii") as file:
+        file.writelines(json.dumps(value, separators=(",", ":")) + "\n" for value in values)
+    os.replace(scratch, path)
+
+
+def read_lines(path: str) -> Iterator[Any]:
+    """The values of `write_lines`."""
+    with open(path, encoding="ascii") as file:
+        yield from map(json.loads, file)
+
+
+def write_value(path: str, value: Any) -> None:
+    """One JSON value."""
+    replace_file(path, json.dumps(value, separators=(",", ":")))
+
+
+def read_value(path: str) -> Any:
+    """The value of `write_value`, or None where there is no whole file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (FileNotFoundError, ValueError):
+        return None

@@ -1,0 +1,155 @@
+"""Launching a graph: which engine, how many workers, and a watch over a local run, because a dead worker makes it wait for ever."""
+
+import argparse
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from beam_pipelines.beam_import import without_unneeded_packages
+from beam_pipelines.config import LOCAL_RUNNERS, Build
+from beam_pipelines.folder import Folder
+from beam_pipelines.lock import workers_of
+from beam_pipelines.progress import Display
+from beam_pipelines.worker import command
+from schemas.errors import Interrupted, UsageError
+from schemas.registry import nearest
+
+with without_unneeded_packages():
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+    from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+_POLL_SECONDS = 0.2
+_KILL_SECONDS = 20.0
+_SILENCE_SECONDS = 1800.0
+_AGAIN = "What was finished is kept: run the same command again."
+
+
+def check_beam_options(options: Sequence[str]) -> None:
+    """Raises UsageError for `--runner` after `--`, and for an option that Beam does not know and would pass over."""
+    for option in options:
+        if option == "--runner" or option.startswith("--runner="):
+            value = option.partition("=")[2] or "DirectRunner"
+            raise UsageError(f"{option} after -- is not read. Write it before: stretto prepare … --runner {value}")
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for kind in [PipelineOptions, *_subclasses(PipelineOptions)]:
+        kind._add_argparse_args(parser) if "_add_argparse_args" in vars(kind) else None
+    _, unknown = parser.parse_known_args(list(options))
+    if unknown:
+        known = [name for action in parser._actions for name in action.option_strings]
+        guess = nearest(unknown[0].partition("=")[0], known)
+        raise UsageError(f"{unknown[0]} is no Beam option." + (f" Did you mean {guess}?" if guess else ""))
+
+
+def _subclasses(kind: type) -> Iterator[Any]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _subclasses(child)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where the graph runs: Beam's options, a runner or its name, and how many processes there are."""
+
+    options: PipelineOptions
+    runner: Any
+    workers: int
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this machine does the work."""
+        return not isinstance(self.runner, str)
+
+
+def engine(build: Build, workers: int, beam_options: Sequence[str]) -> Engine:
+    """The engine of a build. On this machine it is Beam's FnApiRunner: its DirectRunner first tries to download another one."""
+    options = PipelineOptions(list(beam_options))
+    if build.runner not in LOCAL_RUNNERS:
+        return Engine(options, build.runner, workers)
+    direct = options.view_as(DirectOptions)
+    direct.direct_num_workers = workers
+    if workers == 1:
+        direct.direct_running_mode = "in_memory"
+        return Engine(options, FnApiRunner(), 1)
+    # No mode, so that the runner starts our worker, which is lighter than the one it would choose for several processes.
+    direct.direct_running_mode = None
+    environment = SubprocessSDKEnvironment.from_command_string(command(build.building))
+    return Engine(options, FnApiRunner(default_environment=environment), workers)
+
+
+def run(where: Engine, graph: Callable[[Any], None], display: Display) -> None:
+    """Runs the graph to its end. Raises what it raised, or Interrupted where it stands still for good."""
+    pipeline = beam.Pipeline(runner=where.runner, options=where.options)
+    graph(pipeline)
+    failure: list[BaseException] = []
+    lost: list[str] = []
+
+    def work() -> None:
+        try:
+            pipeline.run().wait_until_finish()
+        except BaseException as error:  # noqa: BLE001  every failure is raised again by the thread that waits
+            failure.append(error)
+
+    thread = threading.Thread(target=work, name="graph", daemon=True)
+    with _losses(lost):
+        thread.start()
+        try:
+            while thread.is_alive() and not lost:
+                thread.join(_POLL_SECONDS)
+                display.update()
+                if time.monotonic() - display.last_change > _SILENCE_SECONDS:
+                    lost.append(f"nothing was finished for {_SILENCE_SECONDS / 60:.0f} minutes")
+        except BaseException:
+            end_workers(display.folder)
+            raise
+        finally:
+            display.close()
+    if lost:
+        end_workers(display.folder)
+        raise Interrupted(f"the build stopped: {lost[0]}. {_AGAIN}")
+    if failure:
+        raise failure[0]
+
+
+@contextmanager
+def _losses(lost: list[str]) -> Iterator[None]:
+    """Notes workers that die: the local engine says so in a thread of its own and then waits for ever."""
+    before = threading.excepthook
+
+    def notice(details: threading.ExceptHookArgs) -> None:
+        if isinstance(details.exc_value, RuntimeError) and "Worker subprocess exited" in str(details.exc_value):
+            lost.append(f"a worker process died ({details.exc_value}; killed for lack of memory?)")
+        else:
+            before(details)
+
+    threading.excepthook = notice
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+def end_workers(folder: Folder) -> None:
+    """Kills what is left of the workers of this process: the local engine waits for them even when the interpreter ends."""
+    deadline = time.monotonic() + _KILL_SECONDS
+    while time.monotonic() < deadline:
+        for pid in workers_of(folder.root, os.getpid()):
+            if _is_living_child(pid):
+                os.kill(pid, signal.SIGKILL)
+        if not any(thread.name == "run_worker" for thread in threading.enumerate()):
+            return
+        time.sleep(_POLL_SECONDS)
+
+
+def _is_living_child(pid: int) -> bool:
+    # A number that is no child of ours any more may belong to somebody else by now.
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return False

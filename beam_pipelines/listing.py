@@ -1,0 +1,114 @@
+"""The listing: every input of a build, streamed in order to numbered parts, so that the graph never holds an item."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from beam_pipelines.config import Build
+from beam_pipelines.corpora.corpus import Item, item_from_line, item_line
+from beam_pipelines.folder import Folder, replace_file
+from schemas.errors import InputError
+
+_FIRST_PART_ITEMS = 4
+_LARGEST_PART_ITEMS = 1024
+_PARTS_OF_ONE_SIZE = 16
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Listing:
+    """How many items lie in how many parts."""
+
+    parts: int
+    items: int
+
+
+def part_sizes() -> Iterator[int]:
+    """Items in each part: few at first, so that a small corpus is spread over many, then more, so that a large one has few."""
+    size = _FIRST_PART_ITEMS
+    while True:
+        for _ in range(_PARTS_OF_ONE_SIZE):
+            yield size
+        size = min(2 * size, _LARGEST_PART_ITEMS)
+
+
+def write_listing(build: Build, folder: Folder) -> Listing:
+    """Writes the parts. Raises InputError where the corpus cannot be listed, is empty, or `--only` names what is not there."""
+    items = checked_items(build)
+    parts = count = 0
+    for size in part_sizes():
+        lines = [item_line(item) for item in islice(items, size)]
+        if not lines:
+            break
+        _write_part(folder.items(parts), "\n".join(lines) + "\n")
+        parts, count = parts + 1, count + len(lines)
+    _remove_parts_from(folder, parts)
+    if not count:
+        raise InputError(
+            f"{build.input or build.corpus.name}: holds no input for the corpus {build.corpus.name}. Get it from: {build.corpus.where}."
+        )
+    return Listing(parts, count)
+
+
+def checked_items(build: Build) -> Iterator[Item]:
+    """The items to read, in order of their names. Raises InputError for names out of order or given twice."""
+    last = ""
+    for item in _chosen(build):
+        if item.name <= last:
+            raise InputError(
+                f"corpus {build.corpus.name}: {item.name!r} is listed after {last!r}; names must be sorted and unique"
+            )
+        last = item.name
+        yield item
+
+
+def _chosen(build: Build) -> Iterator[Item]:
+    items = build.corpus.items(build.input)
+    return items if build.only is None else _only(items, build.only)
+
+
+def _only(items: Iterable[Item], file: str) -> Iterator[Item]:
+    wanted = _paths(file)
+    missing = dict.fromkeys(wanted)
+    for item in items:
+        if item.path in wanted:
+            missing.pop(item.path, None)
+            yield item
+    if missing:
+        shown = ", ".join(map(repr, list(missing)[:_SHOWN]))
+        raise InputError(
+            f"{file}: {len(missing)} of {len(wanted)} paths are no input of the corpus: {shown}. Correct the list."
+        )
+
+
+def _paths(file: str) -> dict[str, None]:
+    try:
+        with open(file, encoding="utf-8", errors="surrogateescape", newline="") as lines:
+            return dict.fromkeys(path for line in lines if (path := line.rstrip("\r\n")))
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}. Check --only.") from error
+
+
+def read_part(folder: Folder, part: int) -> tuple[str, list[Item]]:
+    """Checksum and items of one part."""
+    with open(folder.items(part), "rb") as file:
+        data = file.read()
+    return hashlib.sha256(data).hexdigest(), [item_from_line(line) for line in data.decode().splitlines()]
+
+
+def _write_part(path: str, text: str) -> None:
+    try:
+        with open(path, encoding="ascii") as file:
+            if file.read() == text:
+                return
+    except FileNotFoundError:
+        pass
+    replace_file(path, text)
+
+
+def _remove_parts_from(folder: Folder, part: int) -> None:
+    while os.path.exists(folder.items(part)):
+        os.unlink(folder.items(part))
+        part += 1

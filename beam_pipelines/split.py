@@ -1,0 +1,83 @@
+"""Splits: decided by group before anything is copied or cut, so that no composition is trained on and tested on.
+
+Official splits are kept. Own ones: u = hash(seed, group, "split") / 2^64 against the cumulated fractions of train, validation and
+test, where groups whose pieces are the same music in another key or tempo are merged first and go by their smallest name.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from schemas.hashing import stable_hash, uniform
+from schemas.naming import SPLITS
+
+PRECEDENCE = ("test", "validation", "train")
+"""Which split keeps a piece that lies in several: what is measured on must not change for the sake of training."""
+
+
+def own_split(seed: int, group: str, fractions: Sequence[float]) -> str:
+    """The split of a group: fractions are the shares of train, validation and test."""
+    u, reached = uniform(seed, group, "split"), 0.0
+    for split, fraction in zip(SPLITS, fractions, strict=True):
+        reached += fraction
+        if u < reached:
+            return split
+    # The fractions may add up to a hair below 1: the last split that has a share takes the rest.
+    return [split for split, fraction in zip(SPLITS, fractions, strict=True) if fraction][-1]
+
+
+def merged_groups(pieces: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Group -> smallest name among the groups joined by pieces that share a fingerprint; pieces are (group, fingerprint)."""
+    parent: dict[str, str] = {}
+    first: dict[str, str] = {}
+
+    def root(group: str) -> str:
+        while parent[group] != group:
+            parent[group] = parent[parent[group]]
+            group = parent[group]
+        return group
+
+    for group, fingerprint in pieces:
+        parent.setdefault(group, group)
+        one, other = sorted((root(group), root(first.setdefault(fingerprint, group))))
+        parent[other] = one
+    return {group: root(group) for group in parent}
+
+
+def crossing_groups(pieces: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Groups that lie in more than one split, sorted; pieces are (group, split)."""
+    splits: dict[str, set[str]] = defaultdict(set)
+    for group, split in pieces:
+        splits[group].add(split)
+    return tuple(sorted(group for group, found in splits.items() if len(found) > 1))
+
+
+def duplicates(pieces: Sequence[tuple[str, str, str]]) -> dict[str, str]:
+    """Name -> name of the piece that is written instead; pieces are (name, split, exact fingerprint)."""
+    kept: dict[str, str] = {}
+    dropped = {}
+    for name, _, exact in sorted(pieces, key=lambda piece: (_rank(piece[1]), piece[0])):
+        if exact in kept:
+            dropped[name] = kept[exact]
+        kept.setdefault(exact, name)
+    return dropped
+
+
+def leaks(pieces: Sequence[tuple[str, str, str]]) -> dict[str, str]:
+    """Name -> name of the same music in a split that goes before; pieces are (name, split, fingerprint)."""
+    kept: dict[str, tuple[str, str]] = {}
+    leaking = {}
+    for name, split, music in sorted(pieces, key=lambda piece: (_rank(piece[1]), piece[0])):
+        keeper, keeper_split = kept.setdefault(music, (name, split))
+        if keeper_split != split:
+            leaking[name] = keeper
+    return leaking
+
+
+def _rank(split: str) -> int:
+    return PRECEDENCE.index(split) if split in PRECEDENCE else len(PRECEDENCE)
+
+
+def dealt(names: Iterable[str], shards: int) -> dict[str, int]:
+    """Name -> shard: names in order of their stable hash, dealt out in turn."""
+    ordered = sorted(names, key=lambda name: (stable_hash(name), name))
+    return {name: rank % shards for rank, name in enumerate(ordered)}

@@ -1,0 +1,138 @@
+"""The survey: every input is read, parsed and judged once, and leaves a small report; nothing of its bulk is kept."""
+
+import hashlib
+import os
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from beam_pipelines.clean import Limits, Refusal, clean
+from beam_pipelines.config import Build
+from beam_pipelines.corpora.corpus import Item, Skip
+from beam_pipelines.fingerprints import exact_fingerprint, music_fingerprint
+from beam_pipelines.folder import Folder, read_lines, write_lines
+from beam_pipelines.listing import read_part
+from media.midi import Unreadable
+from schemas.errors import StrettoError
+from schemas.music import Piece
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the survey knows of one input.
+
+    Attributes:
+        item: the input.
+        refusal: why it is not fit, or None.
+        sha256: of the file's bytes, "" where it could not be read.
+        bytes: size of the file.
+        seconds: end of the last note.
+        notes: how many there are.
+        exact: fingerprint of content, "" where there is no piece.
+        music: fingerprint that key and tempo do not change.
+    """
+
+    item: Item
+    refusal: Refusal | None = None
+    sha256: str = ""
+    bytes: int = 0
+    seconds: float = 0.0
+    notes: int = 0
+    exact: str = ""
+    music: str = ""
+
+
+def limits_of(build: Build) -> Limits:
+    """What a piece of this build may be."""
+    return Limits(build.max_seconds, build.max_notes, build.corpus.pitch_range, build.representation)
+
+
+def read_piece(build: Build, item: Item) -> tuple[bytes, Piece | Refusal]:
+    """The bytes of an item's file and its piece, or why there is none."""
+    data = b""
+    try:
+        data = build.corpus.read(item, build.input)
+        piece = build.corpus.parse(item, build.input, data)
+    except Unreadable as error:
+        return data, Refusal("quarantined", error.reason, str(error), error.offset)
+    except Skip as error:
+        return data, Refusal("skipped", error.reason, error.message)
+    except StrettoError:
+        raise
+    except Exception:  # noqa: BLE001  a parser's own mistake must cost one input, with its traceback kept, and not the whole build
+        return data, Refusal("quarantined", "unexpected", traceback.format_exc(limit=-6))
+    return data, clean(piece, limits_of(build)) or piece
+
+
+def survey(build: Build, item: Item) -> Report:
+    """The report on one input."""
+    data, piece = read_piece(build, item)
+    sha256 = hashlib.sha256(data).hexdigest() if data else ""
+    if isinstance(piece, Refusal):
+        return Report(item, piece, sha256, len(data))
+    return Report(
+        item,
+        None,
+        sha256,
+        len(data),
+        piece.seconds,
+        len(piece.notes),
+        exact_fingerprint(piece),
+        music_fingerprint(piece),
+    )
+
+
+def survey_part(build: Build, folder: Folder, part: int, done: Callable[[], None]) -> int:
+    """Writes the reports on one part of the listing, unless they are there; returns how many were made. `done` hears of each item."""
+    listed, items = read_part(folder, part)
+    if is_surveyed(folder, part, listed, len(items), build.retry_quarantined):
+        return 0
+    reports = []
+    for item in items:
+        reports.append(report_to_json(survey(build, item)))
+        done()
+    write_lines(folder.survey(part), [{"listed": listed}, *reports])
+    return len(items)
+
+
+def is_surveyed(folder: Folder, part: int, listed: str, items: int, retry_quarantined: bool = False) -> bool:
+    """Whether whole reports on exactly these items are there."""
+    try:
+        header, *reports = read_lines(folder.survey(part))
+    except (FileNotFoundError, ValueError):
+        return False
+    if header != {"listed": listed} or len(reports) != items:
+        return False
+    return not (retry_quarantined and any(is_bad(report_from_json(report)) for report in reports))
+
+
+def surveyed_items(folder: Folder, parts: int, retry_quarantined: bool = False) -> int:
+    """How many items need no second look."""
+    count = 0
+    for part in range(parts):
+        listed, items = read_part(folder, part)
+        count += len(items) if is_surveyed(folder, part, listed, len(items), retry_quarantined) else 0
+    return count
+
+
+def is_bad(report: Report) -> bool:
+    """Whether the input counts against `--max-bad`."""
+    return report.refusal is not None and report.refusal.status == "quarantined"
+
+
+def read_reports(folder: Folder) -> list[Report]:
+    """Every report, in order of the listing."""
+    parts = len([name for name in os.listdir(folder.path("items")) if name.endswith(".jsonl")])
+    return [report_from_json(value) for part in range(parts) for value in list(read_lines(folder.survey(part)))[1:]]
+
+
+def report_to_json(report: Report) -> dict[str, Any]:
+    """A report as JSON values."""
+    return asdict(report)
+
+
+def report_from_json(values: dict[str, Any]) -> Report:
+    """The inverse of `report_to_json`."""
+    refusal = values["refusal"]
+    return Report(**{**values, "item": Item(**values["item"]), "refusal": Refusal(**refusal) if refusal else None})

@@ -1,0 +1,47 @@
+"""A worker process on this machine: Beam's harness, without what it does not need, that ends when its launcher does."""
+
+import logging
+import os
+import shlex
+import sys
+import threading
+import time
+
+from beam_pipelines.beam_import import without_unneeded_packages
+
+_POLL_SECONDS = 0.5
+_NOISY = "apache_beam.runners.worker.sdk_worker_main"
+
+
+def command(building: str) -> str:
+    """The shell command that starts a worker for a folder."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    code = f"import sys; sys.path.insert(0, {root!r}); from beam_pipelines.worker import main; main({building!r})"
+    # exec: the worker must be the launcher's own child, not a shell's.
+    return f"exec {shlex.quote(sys.executable)} -c {shlex.quote(code)}"
+
+
+def main(building: str) -> None:
+    """Serves the launcher until it says stop or dies."""
+    from beam_pipelines.lock import join_workers
+
+    end_with(os.getppid())
+    join_workers(building)
+    with without_unneeded_packages():
+        from apache_beam.runners.worker import sdk_worker_main
+    # What the harness has to say goes to the launcher; Beam's import has put a second way to the screen.
+    logging.getLogger().handlers.clear()
+    # Two warnings that every local worker prints and nobody can act on.
+    logging.getLogger(_NOISY).setLevel(logging.ERROR)
+    sdk_worker_main.main(sys.argv)
+
+
+def end_with(parent: int) -> None:
+    """Ends this process soon after its parent, which may be killed before it can say goodbye."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_POLL_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end-with-launcher", daemon=True).start()
