@@ -20,7 +20,7 @@ from beam_pipelines.statistics import add
 from media.storage import list_files, read_bytes
 from schemas.errors import InputError, StrettoError
 from schemas.feature import features_to_json
-from schemas.hashing import file_sha256, stable_hash
+from schemas.hashing import canonical_json, file_sha256, stable_hash
 from schemas.manifest import COMPLETED, MANIFEST, Manifest, read_manifest
 from schemas.naming import SPLITS, index_name, parse_shard_name
 from schemas.representation import Representation
@@ -330,10 +330,8 @@ def _stated(facts: tuple[str, str, int] | None) -> str:
 def _check_documents(folder: str, manifest: Manifest, findings: Findings) -> None:
     """features.json says what the manifest says, and no shard lies there that the manifest does not name."""
     features = _json(folder, "features.json", findings)
-    if features is not None and features not in (
-        features_to_json(manifest.features),
-        features_to_json(manifest.all_features),
-    ):
+    stated = [json.loads(canonical_json(features_to_json(of))) for of in (manifest.features, manifest.all_features)]
+    if features is not None and features not in stated:
         findings.add("features", "is not what the manifest says", "features.json")
     named = {shard.name for shard in manifest.shards} | {index_name(shard.name) for shard in manifest.shards}
     for name in list_files(folder):
@@ -379,5 +377,5 @@ def _check_tables(kind: str, old: Mapping[str, Any], new: Mapping[str, Any], aga
 
 
 def _check_same(what: str, old: Any, new: Any, against: str, findings: Findings, key: str = "") -> None:
-    if old != new:
+    if canonical_json(old) != canonical_json(new):
         findings.add("drift", f"{what}: {_short(old)} in {against}, {_short(new)} here", key=key)
