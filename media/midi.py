@@ -1,4 +1,4 @@
-"""Standard MIDI files to pieces and back. symusic does the parsing; only ticks are taken from it, never its float32 seconds."""
+"""Standard MIDI files to pieces and back. symusic parses; only ticks are taken from it, never its float32 seconds."""
 
 import re
 import struct
@@ -61,7 +61,9 @@ def _midi_start(data: bytes, name: str) -> int:
 def _plain_header(data: bytes, name: str, start: int) -> tuple[bytes, float | None]:
     """The file with the plainest header that says the same, and ticks a second where time is counted in film frames."""
     if len(data) < _HEADER_BYTES:
-        raise Unreadable("truncated", f"{name}: {len(data)} bytes, a MIDI header has {_HEADER_BYTES}", start + len(data))
+        raise Unreadable(
+            "truncated", f"{name}: {len(data)} bytes, a MIDI header has {_HEADER_BYTES}", start + len(data)
+        )
     length, kind, tracks, division = struct.unpack(">IHHH", data[4:_HEADER_BYTES])
     if length < 6 or 8 + length > len(data):
         raise Unreadable("bad-header", f"{name}: header chunk of {length} bytes", start + 4)
@@ -133,7 +135,9 @@ def write_midi(piece: Piece) -> bytes:
     score = symusic.Score(piece.tempo.ticks_per_quarter)
     score.tempos.extend(_tempo_events(piece.tempo))
     score.time_signatures.extend([symusic.TimeSignature(*item) for item in piece.time_signatures])
-    score.key_signatures.extend([symusic.KeySignature(tick, key, int(minor)) for tick, key, minor in piece.key_signatures])
+    score.key_signatures.extend(
+        [symusic.KeySignature(tick, key, int(minor)) for tick, key, minor in piece.key_signatures]
+    )
     tracks = np.union1d(np.unique(piece.notes.track), np.unique(piece.controls.track))
     for number in tracks.tolist():
         score.tracks.append(_track(piece, number))
