@@ -10,7 +10,7 @@ finer than 10 ms.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -27,6 +27,7 @@ MAX_SHIFT_STEPS = 100
 VELOCITY_BINS = 32
 _VELOCITY_BIN_SIZE = 4
 _TICKS_PER_STEP = 10
+_OUTSIDE = 65535
 _UNTOLD_VELOCITY = 64
 """Velocity of a note that a model starts before it ever named one."""
 
@@ -102,6 +103,19 @@ class Events:
     def encode(self, piece: Piece) -> Iterator[Record]:
         """Token records of a piece. Raises ValueError where a pitch is not in the table."""
         return cut_tokens(self.tokens(piece), self.window, self.hop, self.pad)
+
+    def transposed(self, record: Record, semitones: int) -> Record:
+        """The same window of the piece in another key, at a tenth of the cost of encoding it: order and times stay.
+
+        Equal to encoding the transposed piece where no drum sounds. Raises ValueError where a pitch leaves the table.
+        """
+        if semitones == 0:
+            return record
+        ids = _transposition(self, semitones)[record["tokens"]]
+        if len(ids) and ids.max() == _OUTSIDE:
+            low, high = self.pitch_range
+            raise ValueError(f"{semitones:+d} semitones take a pitch out of the table {low}..{high}")
+        return {**record, "tokens": ids}
 
     def decode(self, records: Iterable[Record]) -> Piece:
         """The piece of token records; ids that are no event or have no meaning where they stand are passed over."""
@@ -189,6 +203,19 @@ class Events:
         first = self.vocabulary.offsets["TIME_SHIFT"]
         shifts = ids[(ids >= first) & (ids < first + MAX_SHIFT_STEPS)] - first + 1
         return float(shifts.sum()) / STEPS_PER_SECOND
+
+
+@cache
+def _transposition(events: Events, semitones: int) -> Tokens:
+    """The id of each id in another key, uint16 [id]; `_OUTSIDE` for a pitch that leaves the table."""
+    ids = np.arange(events.pad + 1, dtype=np.int64)
+    low, high = events.pitch_range
+    moved = np.arange(low, high + 1) + semitones
+    for name in ("NOTE_ON", "NOTE_OFF"):
+        first = events.vocabulary.offsets[name]
+        fits = (moved >= low) & (moved <= high)
+        ids[first : first + len(moved)] = np.where(fits, moved + events.vocabulary.base(name), _OUTSIDE)
+    return ids.astype(np.uint16)
 
 
 def quantised_steps(seconds: npt.NDArray[Any]) -> npt.NDArray[Any]:
