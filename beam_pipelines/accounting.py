@@ -40,7 +40,7 @@ def account(lines: Iterable[Mapping[str, Any]]) -> Account:
 
 
 def check_account(ledger: Iterable[Mapping[str, Any]], listed: int, records: int) -> None:
-    """Raises WrongAccount unless there is a line for each listed input, sorted, and the records add up to those in the shards."""
+    """Raises WrongAccount unless each listed input has its line, sorted, and its records add up to the shards'."""
     names, found = [], 0
     for line in ledger:
         names.append(line["name"])

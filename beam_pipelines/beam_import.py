@@ -10,7 +10,7 @@ _UNNEEDED = ("pandas", "pyarrow")
 
 @contextmanager
 def without_unneeded_packages() -> Iterator[None]:
-    """Lets `import apache_beam` inside believe that its optional packages are not installed; afterwards they can be imported."""
+    """Lets `import apache_beam` inside believe that its optional packages are not installed; later they can be."""
     # Beam warns about each optional package it misses; nobody can act on that.
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)

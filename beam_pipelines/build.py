@@ -1,4 +1,4 @@
-"""START HERE: how a corpus becomes a dataset. `graph` is the whole pipeline on one screen; `prepare` runs it and says how it ended."""
+"""START HERE: how a corpus becomes a dataset. `graph` is the pipeline on one screen; `prepare` runs it it."""
 
 import os
 import shutil
@@ -137,7 +137,7 @@ def _start_afresh(folder: Folder) -> None:
 
 
 def check_half_built(build: Build, folder: Folder) -> None:
-    """Raises UsageError where the half-built dataset is of other choices or code; with `--overwrite` it is thrown away."""
+    """Raises UsageError where the half-built dataset is another's; with `--overwrite` it is thrown away."""
     state = read_value(folder.state) or read_value(folder.path("provenance.json"))
     strange = [name for name in os.listdir(folder.root) if name not in WORKING]
     if state is None and strange:

@@ -32,7 +32,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a piece may be: at most so many seconds and notes, every pitch in the range (both ends included) and the table."""
+    """What a piece may be: at most so many seconds and notes, every pitch in the instrument's range and the table."""
 
     max_seconds: float
     max_notes: int

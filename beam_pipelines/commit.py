@@ -1,8 +1,8 @@
-"""Commit: the account is checked, everything that describes the dataset is written, and it appears under its name, whole or not at all.
+"""Commit: the account is checked, the dataset described, and it appears under its name, whole or not at all.
 
-It runs in the graph, so that a job sent away and forgotten still finishes, and may run twice: each step looks at what is there.
-The order makes every kill harmless: all final files; the seal under a pending name; working files removed; the seal renamed; the
-folder renamed. Whoever finds a pending seal finishes what is left.
+It runs in the graph, so that a job sent away and forgotten still finishes, and may run twice: each step looks at what
+is there. The order makes every kill harmless: all final files; the seal under a pending name; working files removed;
+the seal renamed; the folder renamed. Whoever finds a pending seal finishes what is left.
 """
 
 import contextlib
@@ -109,7 +109,7 @@ def ended(
 
 
 def write_quarantine(folder: Folder, endings: Iterable[Ending], allowance: str) -> None:
-    """Names the bad inputs in a file, then raises InputError where they are too many, or where nothing is left to write."""
+    """Names the bad inputs in a file; raises InputError where they are too many, or nothing is left to write."""
     endings = list(endings)
     bad = [ending.quarantine_entry for ending in endings if ending.decision.status == "quarantined"]
     write_atomic(folder.path(QUARANTINE), quarantine_lines(bad).encode())

@@ -24,8 +24,8 @@ BUILDING = ".building"
 DEFAULT_FRACTIONS = (0.8, 0.1, 0.1)
 LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner")
 
-# What may differ between a killed build and its continuation without changing a byte of the result. `--only` and the paths are
-# watched by content: the listing of inputs is compared, and each file's sha256.
+# What may differ between a killed build and its continuation without changing a byte of the result. `--only` and the
+# paths are watched by content: the listing of inputs is compared, and each file's sha256.
 _FREE = frozenset(
     {"input", "output", "only", "workers", "runner", "max_bad", "overwrite", "dry_run", "retry_quarantined"}
 )
@@ -86,7 +86,7 @@ class Build:
     shards: int | None = setting(None, help="Shards of each split, at most one an item; by default about 128 MB each.")
     splits: str = setting(
         "official",
-        help="official (where the corpus has splits, else 0.8/0.1/0.1), composition (dealt out anew by group), or fractions.",
+        help="official (else 0.8/0.1/0.1), composition (dealt out anew by group), or fractions.",
         parse=parse_splits,
         metavar="train=0.8,validation=0.1,test=0.1|official|composition",
     )

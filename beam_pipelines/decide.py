@@ -41,7 +41,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every decision in order of the reports, the inputs of every shard (as places in that order) and the groups that cross."""
+    """Decisions in order of the reports, the inputs of every shard as places in it, and the groups that cross."""
 
     decisions: list[Decision]
     shards: dict[str, list[int]]
@@ -65,7 +65,7 @@ def decide(build: Build, reports: Sequence[Report]) -> Plan:
 
 
 def assigned_splits(build: Build, reports: Sequence[Report]) -> list[str]:
-    """The split of every input: its official one, or its group's; "" for one that cannot be read where splits are official."""
+    """The split of every input: its official one, or its group's; "" where an official one is not known."""
     official = build.splits == "official" and build.corpus.official_splits
     merged = merged_groups((report.item.group, report.music) for report in reports if report.music)
     splits = []
@@ -102,7 +102,7 @@ def _crossing(build: Build, reports: Sequence[Report]) -> tuple[str, ...]:
 def assigned_shards(
     build: Build, reports: Sequence[Report], splits: Sequence[str], written: Sequence[int]
 ) -> dict[str, list[int]]:
-    """Shard -> places of its inputs in the order they are dealt; shards in order of their names within train, validation, test."""
+    """Shard -> places of its inputs in the order they are dealt; train first, then validation, then test."""
     shards: dict[str, list[int]] = {}
     for split in SPLITS:
         places = {reports[place].item.name: place for place in written if splits[place] == split}
@@ -115,7 +115,7 @@ def assigned_shards(
 
 
 def shard_count(build: Build, split: str, notes: Sequence[int]) -> int:
-    """How many shards a split has, from what was asked or from the surveyed notes of its inputs; never from the workers."""
+    """How many shards a split has, from what was asked or from the notes of its inputs; never from the workers."""
     if build.shards is not None:
         return min(build.shards, len(notes))
     size = sum(notes) * copies_of(build, split) * _BYTES_PER_NOTE
@@ -128,7 +128,7 @@ def copies_of(build: Build, split: str) -> int:
 
 
 def order_for_workers(weights: Mapping[str, float], workers: int) -> list[str]:
-    """Shards in an order that gives equal work to workers who are dealt them in turn: heaviest first, every second round reversed.
+    """Shards in an order that gives workers dealt them in turn equal work: heaviest first, every second round reversed.
 
     The local engine deals out beforehand, so that an unlucky order would leave one worker waiting for the other.
     """

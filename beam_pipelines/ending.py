@@ -96,7 +96,8 @@ def _plan_text(plan: dict[str, Any]) -> str:
     ignored = ", ".join(f"{extension or 'no extension'} {count}" for extension, count in plan["ignored_files"].items())
     lines = [
         f"would make {plan['output']} from {plan['inputs']} inputs ({splits}; own: dealt out by group)",
-        f"copies of each training piece: {plan['copies_of_a_training_piece']}; shards of each split: {plan['shards_of_a_split']}",
+        f"copies of each training piece: {plan['copies_of_a_training_piece']}",
+        f"shards of each split: {plan['shards_of_a_split']}",
         f"files that are not read: {ignored or 'none'}",
         *(f"note: {line}" for line in plan["reports"]),
         "nothing was written",

@@ -26,7 +26,7 @@ def exact_fingerprint(piece: Piece) -> str:
 
 
 def music_fingerprint(piece: Piece) -> str:
-    """Equal for pieces that differ in key, tempo, resolution or loudness only: the intervals between notes in order of onset."""
+    """Equal for pieces that differ in key, tempo, resolution or loudness only: the intervals from onset to onset."""
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     notes = piece.notes.select(~piece.notes.drum) if piece.notes.drum.any() else piece.notes
     notes = notes if len(notes) else piece.notes

@@ -1,4 +1,4 @@
-"""The folder of a build: where working files lie, and writing them so that a kill leaves the old file or the new one."""
+"""The folder of a build: where working files lie; they are written so that a kill leaves the old one or the new one."""
 
 import json
 import os
@@ -58,7 +58,7 @@ class Folder:
 
 
 def replace_file(path: str, data: bytes | str) -> None:
-    """Writes a working file whole: a temporary name, then a rename. Not synced: what a power cut takes is made again."""
+    """Writes a working file whole: a temporary name, then a rename. Not synced: what a power cut takes is redone."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     scratch = f"{path}.tmp-{os.getpid()}"
     with open(scratch, "wb") as file:

@@ -1,4 +1,4 @@
-"""Launching a graph: which engine, how many workers, and a watch over a local run, because a dead worker makes it wait for ever."""
+"""Launching a graph: the engine, its workers, and a watch over a local run, which a dead worker makes wait for ever."""
 
 import argparse
 import os
@@ -68,7 +68,7 @@ class Engine:
 
 
 def engine(build: Build, workers: int, beam_options: Sequence[str]) -> Engine:
-    """The engine of a build. On this machine it is Beam's FnApiRunner: its DirectRunner first tries to download another one."""
+    """The engine of a build. Here it is Beam's FnApiRunner: the DirectRunner first tries to download another one."""
     options = PipelineOptions(list(beam_options))
     if build.runner not in LOCAL_RUNNERS:
         return Engine(options, build.runner, workers)
@@ -77,7 +77,7 @@ def engine(build: Build, workers: int, beam_options: Sequence[str]) -> Engine:
     if workers == 1:
         direct.direct_running_mode = "in_memory"
         return Engine(options, FnApiRunner(), 1)
-    # No mode, so that the runner starts our worker, which is lighter than the one it would choose for several processes.
+    # No mode, so that the runner starts our worker, which is lighter than the one it would choose itself.
     direct.direct_running_mode = None
     environment = SubprocessSDKEnvironment.from_command_string(command(build.building))
     return Engine(options, FnApiRunner(default_environment=environment), workers)
@@ -136,7 +136,7 @@ def _losses(lost: list[str]) -> Iterator[None]:
 
 
 def end_workers(folder: Folder) -> None:
-    """Kills what is left of the workers of this process: the local engine waits for them even when the interpreter ends."""
+    """Kills what is left of this process's workers: the local engine waits for them even when the interpreter ends."""
     deadline = time.monotonic() + _KILL_SECONDS
     while time.monotonic() < deadline:
         for pid in workers_of(folder.root, os.getpid()):

@@ -26,7 +26,7 @@ class Listing:
 
 
 def part_sizes() -> Iterator[int]:
-    """Items in each part: few at first, so that a small corpus is spread over many, then more, so that a large one has few."""
+    """Items in each part: few at first, so that a small corpus is spread over many, then more, for a large one."""
     size = _FIRST_PART_ITEMS
     while True:
         for _ in range(_PARTS_OF_ONE_SIZE):
@@ -35,7 +35,7 @@ def part_sizes() -> Iterator[int]:
 
 
 def write_listing(build: Build, folder: Folder) -> Listing:
-    """Writes the parts. Raises InputError where the corpus cannot be listed, is empty, or `--only` names what is not there."""
+    """Writes the parts. Raises InputError where there is no input, or `--only` names what is not there."""
     items = checked_items(build)
     parts = count = 0
     for size in part_sizes():
@@ -46,8 +46,9 @@ def write_listing(build: Build, folder: Folder) -> Listing:
         parts, count = parts + 1, count + len(lines)
     _remove_parts_from(folder, parts)
     if not count:
+        where = build.input or build.corpus.name
         raise InputError(
-            f"{build.input or build.corpus.name}: holds no input for the corpus {build.corpus.name}. Get it from: {build.corpus.where}."
+            f"{where}: no input for the corpus {build.corpus.name}. It is read from: {build.corpus.where}."
         )
     return Listing(parts, count)
 

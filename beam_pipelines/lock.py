@@ -1,7 +1,7 @@
-"""The lock on a folder being built: held by one launcher, and freed by the system when its process is dead, however it died.
+"""The lock on a folder being built: held by one launcher, freed by the system when its process dies, however it does.
 
-Workers of a killed launcher may live a moment longer. They hold a second lock together, and a new launcher waits for them, so that
-nobody finishes or writes behind its back.
+Workers of a killed launcher may live a moment longer. They hold a second lock together, and a new launcher waits for
+them, so that nobody finishes or writes behind its back.
 """
 
 import contextlib
@@ -45,7 +45,8 @@ def _locked_file(path: str) -> int:
             holder = os.pread(descriptor, 1000, 0).decode(errors="replace")
             os.close(descriptor)
             raise MachineError(
-                f"{os.path.dirname(path)}: another build is writing here ({holder}). Wait for it, end it, or choose another --output."
+                f"{os.path.dirname(path)}: another build is writing here ({holder}). "
+                "Wait for it, end it, or choose another --output."
             ) from error
         # A build that just finished may have removed the file between our opening and our locking it.
         with contextlib.suppress(FileNotFoundError):

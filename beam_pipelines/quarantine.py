@@ -29,5 +29,5 @@ def check_allowance(bad: list[Mapping[str, Any]], inputs: int, allowance: str, w
     raise InputError(
         f"{len(bad)} of {inputs} inputs are bad, --max-bad {allowance} allows {allowed_bad(allowance, inputs):g}. "
         f"All are named in {where}.{shown}{more}\n"
-        "Nothing was finished. Repair or remove them, or allow more: the same command with a larger --max-bad continues."
+        "Nothing was finished. Repair or remove them, or allow more: the same command with more --max-bad continues."
     )

@@ -1,7 +1,8 @@
 """Splits: decided by group before anything is copied or cut, so that no composition is trained on and tested on.
 
-Official splits are kept. Own ones: u = hash(seed, group, "split") / 2^64 against the cumulated fractions of train, validation and
-test, where groups whose pieces are the same music in another key or tempo are merged first and go by their smallest name.
+Official splits are kept. Own ones: u = hash(seed, group, "split") / 2^64 against the cumulated fractions of train,
+validation and test, where groups whose pieces are the same music in another key or tempo are merged first and go by
+their smallest name.
 """
 
 from collections import defaultdict
@@ -26,7 +27,7 @@ def own_split(seed: int, group: str, fractions: Sequence[float]) -> str:
 
 
 def merged_groups(pieces: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Group -> smallest name among the groups joined by pieces that share a fingerprint; pieces are (group, fingerprint)."""
+    """Group -> smallest name of the groups joined by pieces of one fingerprint; pieces are (group, fingerprint)."""
     parent: dict[str, str] = {}
     first: dict[str, str] = {}
 

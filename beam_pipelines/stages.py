@@ -1,4 +1,4 @@
-"""The stages of a build as Beam transforms: each groups small things, then calls one pure function; nothing bulky crosses a shuffle."""
+"""The stages of a build as Beam transforms: each groups small things and calls one function; no bulk is shuffled."""
 
 import contextlib
 import errno
@@ -90,7 +90,7 @@ class CommitAll(_Stage):
 
 @contextlib.contextmanager
 def told(folder: Folder) -> Iterator[None]:
-    """Writes down an error that a person can act on: engines pass exceptions on as text, and a remote one not at all."""
+    """Writes down an error that a person can act on: engines pass exceptions on as text, or not at all."""
     try:
         yield
     except StrettoError as error:
@@ -139,7 +139,7 @@ class Decide(beam.PTransform):  # type: ignore[misc]
 
 @dataclass
 class WriteShards(beam.PTransform):  # type: ignore[misc]
-    """(shard, inputs) -> (0, kept): one task a shard. Which inputs it has is written down, only its name crosses the shuffle."""
+    """(shard, inputs) -> (0, kept): one task a shard. Its inputs are written down, only its name is shuffled."""
 
     build: Build
 

@@ -60,7 +60,7 @@ def read_piece(build: Build, item: Item) -> tuple[bytes, Piece | Refusal]:
         return data, Refusal("skipped", error.reason, error.message)
     except StrettoError:
         raise
-    except Exception:  # noqa: BLE001  a parser's own mistake must cost one input, with its traceback kept, and not the whole build
+    except Exception:  # noqa: BLE001  a parser's own mistake must cost one input, its traceback kept, not the build
         return data, Refusal("quarantined", "unexpected", traceback.format_exc(limit=-6))
     return data, clean(piece, limits_of(build)) or piece
 
@@ -84,7 +84,7 @@ def survey(build: Build, item: Item) -> Report:
 
 
 def survey_part(build: Build, folder: Folder, part: int, done: Callable[[], None]) -> int:
-    """Writes the reports on one part of the listing, unless they are there; returns how many were made. `done` hears of each item."""
+    """Writes the reports on one part, unless they are there; returns how many were made. `done` hears of each."""
     listed, items = read_part(folder, part)
     if is_surveyed(folder, part, listed, len(items), build.retry_quarantined):
         return 0

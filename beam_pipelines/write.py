@@ -1,7 +1,7 @@
-"""One task writes one shard: its inputs to a scratch file in order of arrival, then the records in order of their keys' hashes.
+"""One task writes one shard: its inputs to a scratch file as they arrive, then the records in order of their hashes.
 
-Memory does not depend on the size of a shard: of each record only hash, place and length are kept. Writing a shard twice is
-harmless, and a shard that is there already, made from the same inputs by the same code, is kept.
+Memory does not depend on the size of a shard: of each record only hash, place and length are kept. Writing one twice
+is harmless, and one that is there already, made from the same inputs by the same code, is kept.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Written:
-    """What became of an input: its records, what it adds to the statistics, and the copies that left the range, by reason."""
+    """What became of an input: records, what it adds to the statistics, and copies that left the range, by reason."""
 
     records: int
     statistics: Statistics
@@ -52,7 +52,7 @@ class Written:
 
 
 def write_shard(build: Build, folder: Folder, name: str, done: Callable[[], None]) -> bool:
-    """Writes one shard, its index and its report, unless they are there. Returns whether it was kept. `done` hears of each input."""
+    """Writes a shard, its index and its report; returns whether they were there. `done` hears of each input."""
     if is_finished(build, folder, name) and _is_whole(folder, name):
         return True
     references = read_references(folder, name)
