@@ -314,20 +314,16 @@ def _next_strikes(notes: Notes, is_down: Any) -> Array:
     An onset while the key is still held ends the note only under the pedal; one after the release always may.
     """
     order = np.lexsort((np.arange(len(notes)), notes.start, notes.pitch))
-    start, end, pitch = notes.start[order], notes.end[order], notes.pitch[order]
-    under_pedal = is_down(start)
+    start, end, pitch = notes.start[order], notes.end[order], notes.pitch[order].astype(np.int64)
+    places = np.arange(len(order))
+    under_pedal = np.flatnonzero(is_down(start))
+    next_under_pedal = np.append(under_pedal, len(order))[np.searchsorted(under_pedal, places, "right")]
+    # One line on which every pitch has a stretch of its own, so that one search serves all pitches.
+    line = pitch * (int(end.max(initial=0)) + 2)
+    next_after_release = np.searchsorted(line + start, line + end, "right")
+    strike = np.minimum(next_under_pedal, next_after_release)
+    found = strike < len(order)
+    found[found] = pitch[strike[found]] == pitch[found]
     strikes = np.full(len(order), _NEVER)
-    pending = np.arange(len(order))
-    step = 1
-    while len(pending):
-        pending = pending[pending + step < len(order)]
-        later = pending + step
-        same = pitch[later] == pitch[pending]
-        pending, later = pending[same], later[same]
-        ends_it = under_pedal[later] | (start[later] > end[pending])
-        strikes[pending[ends_it]] = start[later[ends_it]]
-        pending = pending[~ends_it]
-        step += 1
-    result = np.empty_like(strikes)
-    result[order] = strikes
-    return result
+    strikes[order[found]] = start[strike[found]]
+    return strikes
