@@ -16,7 +16,7 @@ import numpy as np
 
 from beam_pipelines.findings import Findings
 from beam_pipelines.fingerprints import exact_fingerprint
-from beam_pipelines.statistics import Statistics, add, empty, statistics_of, stored
+from beam_pipelines.statistics import Statistics, add, empty, statistics_of_decoded, stored
 from schemas.errors import InputError
 from schemas.feature import Record, RecordError, check_record
 from schemas.hashing import file_sha256, stable_hash
@@ -284,7 +284,7 @@ def _close_copies(
             )
             contents.items[item].fingerprint = exact_fingerprint(piece)
             contents.items[item].place = copy.places[0]
-            heard.append(statistics_of(piece))
+            heard.append(statistics_of_decoded(piece))
     records = sum(copy.records for copy in copies.values())
     contents.statistics = add([stored(len(copies), records, tokens), *heard])
 

@@ -27,6 +27,7 @@ margin: 8px 0; font-size: 14px; } th { text-align: left; color: var(--soft); fon
 right; font-variant-numeric: tabular-nums; white-space: nowrap; } .charts { display: grid; grid-template-columns:
 repeat(auto-fit, minmax(440px, 1fr)); gap: 20px 28px; } figure { margin: 0 0 18px; } figcaption { font-weight: 500;
 margin-bottom: 6px; overflow-wrap: anywhere; } figcaption small { color: var(--soft); font-weight: 400; margin: 0 8px; }
+figcaption small.under { display: block; margin: 0; }
 svg { width: 100%; height: auto; display: block; } svg text { font-size: 11px; fill: #5b6475; } .grid { stroke: #e1e4ea;
 } .key { font-weight: 400; font-size: 13px; margin-right: 8px; } .key::before { content: ""; display: inline-block;
 width: 10px; height: 10px; border-radius: 2px; background: var(--c); margin-right: 5px; } img { width: 100%; height:
@@ -53,7 +54,7 @@ def report(found: Mapping[str, Any], examples: Iterable[Example], bad: Sequence[
         "<h2>Splits</h2>",
         _splits(found),
         _notes(found),
-        "<h2>What it sounds like on paper</h2>",
+        "<h2>A look at the music</h2>",
         "".join(map(_example, examples)) or '<p class="none">No piece can be shown.</p>',
         "<h2>What is in it</h2>",
         _charts(found),
@@ -108,11 +109,14 @@ def _size(count: int) -> str:
     return f"{count / (1 << 20):,.1f} MiB" if count >= 1 << 20 else f"{count / 1024:,.1f} KiB"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Iterable[int] = ()) -> str:
-    right = set(numbers)
+def _table(
+    head: Sequence[str], rows: Iterable[Sequence[Any]], numbers: Iterable[int] = (), wide: Iterable[int] = ()
+) -> str:
+    """A table; the columns `numbers` stand to the right, the columns `wide` may break inside a word."""
+    classes = {**dict.fromkeys(numbers, " class=n"), **dict.fromkeys(wide, " class=w")}
 
     def cell(tag: str, place: int, value: Any) -> str:
-        return f"<{tag}{' class=n' if place in right else ''}>{_text(value)}</{tag}>"
+        return f"<{tag}{classes.get(place, '')}>{_text(value)}</{tag}>"
 
     lines = ["<tr>" + "".join(cell("th", place, name) for place, name in enumerate(head)) + "</tr>"]
     lines += ["<tr>" + "".join(cell("td", place, value) for place, value in enumerate(row)) + "</tr>" for row in rows]
@@ -148,7 +152,9 @@ def _example(example: Example) -> str:
         if example.seconds > SHOWN_SECONDS
         else f"{example.seconds:.0f} s"
     )
-    caption = f"{_text(example.item)} <small>{_text(example.split)}, {shown}, decoded from the shard</small>"
+    caption = (
+        f"{_text(example.item)} <small class=under>{_text(example.split)}, {shown}, decoded from the shard</small>"
+    )
     image = f'<img alt="Piano roll of {_text(example.item)}" src="{picture}">'
     return f"<figure><figcaption>{caption}</figcaption>{image}</figure>"
 
@@ -206,7 +212,7 @@ def _bad(bad: Sequence[Mapping[str, Any]]) -> str:
     more = f'<p class="none">And {len(bad) - _MOST_ROWS:,} more in items.jsonl.</p>' if len(bad) > _MOST_ROWS else ""
     return (
         "<h2>Inputs that were not written</h2>"
-        + _table(("input", "status", "reason", "what is known", "byte"), rows, (4,))
+        + _table(("input", "status", "reason", "what is known", "byte"), rows, (4,), (0, 3))
         + more
     )
 
@@ -223,4 +229,6 @@ def _making(found: Mapping[str, Any]) -> str:
     features = [
         (name, spec["dtype"], spec["shape"], spec["unit"], spec["doc"]) for name, spec in found["features"].items()
     ]
-    return _table(("setting", "value"), rows) + _table(("feature", "type", "shape", "unit", "what it is"), features)
+    return _table(("setting", "value"), rows, wide=(1,)) + _table(
+        ("feature", "type", "shape", "unit", "what it is"), features
+    )

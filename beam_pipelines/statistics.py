@@ -5,7 +5,8 @@ change it; time is counted in hundredths of a second. What is heard is counted f
 applied), because a copy repeats its original; what is stored (copies, records, tokens) is counted from everything.
 
 Notes of one pitch share one key, as on a piano: a note ends, at the latest, at the next onset or release of its pitch.
-Representations that cannot tell two notes of one pitch apart therefore give the same numbers back.
+That is how representations decode that know no release of each note's own (`events`), so what is counted before encoding
+(`statistics_of`) equals what is counted after decoding (`statistics_of_decoded`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -51,8 +52,16 @@ def empty() -> Statistics:
 
 def statistics_of(piece: Piece) -> Statistics:
     """What an original holds that can be heard. The pedal must have been applied (`Representation.prepared`)."""
+    return _heard(piece, *_key_steps(piece))
+
+
+def statistics_of_decoded(piece: Piece) -> Statistics:
+    """The same of a piece that a representation decoded, whose notes already end where they ended on their key."""
+    return _heard(piece, *_steps(piece))
+
+
+def _heard(piece: Piece, start: Array, end: Array) -> Statistics:
     pitch, velocity = piece.notes.pitch, piece.notes.velocity
-    start, end = _key_steps(piece)
     last = int(end.max(initial=0))
     lengths = [0] * (len(LENGTH_EDGES) + 1)
     lengths[int(np.searchsorted(LENGTH_EDGES, last / STEPS_PER_SECOND, "right"))] = 1
@@ -88,8 +97,7 @@ def _sum(one: Any, other: Any) -> Any:
 
 def _key_steps(piece: Piece) -> tuple[Array, Array]:
     """First and last step (10 ms) of every note, int64 [note]; the next event of its pitch ends a note."""
-    start, end = _steps(piece.start_seconds()), _steps(piece.end_seconds())
-    end = np.maximum(end, start + 1)
+    start, end = _steps(piece)
     count = len(start)
     note = np.arange(count)
     # Events in the order in which they are played: by step, then by note, an onset before its own release.
@@ -103,8 +111,12 @@ def _key_steps(piece: Piece) -> tuple[Array, Array]:
     return start, np.maximum(stop, start + 1)
 
 
-def _steps(seconds: Array) -> Array:
-    return (seconds * STEPS_PER_SECOND + 0.5).astype(np.int64)
+def _steps(piece: Piece) -> tuple[Array, Array]:
+    """First and last step of every note, int64 [note]; a note lasts one step at least."""
+    start, end = (
+        (times * STEPS_PER_SECOND + 0.5).astype(np.int64) for times in (piece.start_seconds(), piece.end_seconds())
+    )
+    return start, np.maximum(end, start + 1)
 
 
 def _polyphony(start: Array, end: Array) -> list[int]:
