@@ -15,7 +15,8 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"no measurement {', '.join(unknown)}. There are: {', '.join(known)}", file=sys.stderr)
         return 2
-    return int(any([measure(known[name]) for name in names or known]))
+    failed = [name for name in names or known if measure(known[name])]
+    return int(bool(failed))
 
 
 def measure(script: Path) -> bool:
