@@ -31,7 +31,8 @@ figcaption small.under { display: block; margin: 0; }
 svg { width: 100%; height: auto; display: block; } svg text { font-size: 11px; fill: #5b6475; } .grid { stroke: #e1e4ea;
 } .key { font-weight: 400; font-size: 13px; margin-right: 8px; } .key::before { content: ""; display: inline-block;
 width: 10px; height: 10px; border-radius: 2px; background: var(--c); margin-right: 5px; } img { width: 100%; height:
-auto; display: block; border: 1px solid var(--line); border-radius: 8px; } pre { background: var(--tint); border-radius:
+auto; display: block; border: 1px solid var(--line); border-radius: 8px; } summary { cursor: pointer; margin-top: 14px; font-weight: 500; }
+pre { background: var(--tint); border-radius:
 8px; padding: 14px 16px; overflow-x: auto; font-size: 13px; } code { font-size: 13px; overflow-wrap: anywhere; } .none {
 color: var(--soft); }
 """
@@ -163,19 +164,27 @@ def _charts(found: Mapping[str, Any]) -> str:
     def series(name: str) -> dict[str, list[int]]:
         return {split: found["splits"][split][name] for split in SPLITS}
 
-    octaves = {pitch: f"C{pitch // 12 - 1}" for pitch in range(0, 128, 12)}
+    low, high = _octaves(series("pitch"))
+    octaves = {pitch - low: f"C{pitch // 12 - 1}" for pitch in range(low, high, 12)}
+    pitches = {split: counts[low:high] for split, counts in series("pitch").items()}
     velocities = {place: str(place * VELOCITY_BIN + 1) for place in range(0, 128 // VELOCITY_BIN, 8)}
     voices = {count: f"{count}{'+' if count == MOST_VOICES else ''}" for count in range(0, MOST_VOICES + 1, 2)}
     names = [_clock(edge) for edge in LENGTH_EDGES]
     lengths = {place: f"<{name}" for place, name in enumerate(names)} | {len(names): "longer"}
     return (
         '<div class="charts">'
-        + share_chart("Pitch", series("pitch"), octaves, "notes")
+        + share_chart("Pitch", pitches, octaves, "notes")
         + share_chart("Velocity", series("velocity"), velocities, "notes")
         + share_chart("Notes sounding at once", series("polyphony"), voices, "time")
         + share_chart("Length of a piece", series("lengths"), lengths, "pieces")
         + "</div>"
     )
+
+
+def _octaves(counts: Mapping[str, Sequence[int]]) -> tuple[int, int]:
+    """First pitch and the pitch after the last of the whole octaves that hold notes."""
+    played = [pitch for values in counts.values() for pitch, count in enumerate(values) if count] or [60]
+    return min(played) // 12 * 12, min(128, (max(played) // 12 + 1) * 12)
 
 
 def _clock(seconds: int) -> str:
@@ -197,24 +206,26 @@ def _left_out(found: Mapping[str, Any]) -> str:
 
 
 def _bad(bad: Sequence[Mapping[str, Any]]) -> str:
-    if not bad:
-        return ""
-    rows = [
-        (
-            line["name"],
-            line["status"],
-            line["reason"],
-            line.get("message") or "",
-            "" if line.get("offset") is None else line["offset"],
-        )
-        for line in bad[:_MOST_ROWS]
-    ]
-    more = f'<p class="none">And {len(bad) - _MOST_ROWS:,} more in items.jsonl.</p>' if len(bad) > _MOST_ROWS else ""
-    return (
-        "<h2>Inputs that were not written</h2>"
-        + _table(("input", "status", "reason", "what is known", "byte"), rows, (4,), (0, 3))
-        + more
-    )
+    """Quarantined inputs in full view, skipped ones folded away."""
+    parts = []
+    for status, shown in (("quarantined", " open"), ("skipped", "")):
+        lines = [line for line in bad if line["status"] == status]
+        if lines:
+            table = _table(
+                ("input", "reason", "what is known", "byte"), map(_bad_row, lines[:_MOST_ROWS]), (3,), (0, 2)
+            )
+            more = (
+                f"<p class=none>And {len(lines) - _MOST_ROWS:,} more in items.jsonl.</p>"
+                if len(lines) > _MOST_ROWS
+                else ""
+            )
+            parts.append(f"<details{shown}><summary>{len(lines):,} inputs {status}</summary>{table}{more}</details>")
+    return "".join(parts)
+
+
+def _bad_row(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    offset = line.get("offset")
+    return line["name"], line["reason"], line.get("message") or "", "" if offset is None else offset
 
 
 def _making(found: Mapping[str, Any]) -> str:

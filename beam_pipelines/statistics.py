@@ -5,7 +5,7 @@ change it; time is counted in hundredths of a second. What is heard is counted f
 applied), because a copy repeats its original; what is stored (copies, records, tokens) is counted from everything.
 
 Notes of one pitch share one key, as on a piano: a note ends, at the latest, at the next onset or release of its pitch.
-That is how representations decode that know no release of each note's own (`events`), so what is counted before encoding
+So decode representations that know no release of each note's own (`events`), and what is counted before encoding
 (`statistics_of`) equals what is counted after decoding (`statistics_of_decoded`).
 """
 
