@@ -22,7 +22,8 @@ from trainer.backends import current
 from trainer.backends.update import Update
 from trainer.checkpoint import CONFIG, Checkpoints, Saved
 from trainer.config import Run
-from trainer.data import Prefetch, Reader, order
+from trainer.data import Prefetch, Reader
+from trainer.order import order
 from trainer.schedule import schedule_of
 from trainer.summaries import Summaries, decoded
 from trainer.task import Context
