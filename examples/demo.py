@@ -17,7 +17,7 @@ def main() -> int:
     stretto("verify", DATA)
     stretto("train", "tiny-chorales", "--data", DATA, "--output", RUN)
     stretto("evaluate", RUN, "--split", "validation")
-    stretto("sample", RUN, "--count", 4, "--output", SAMPLES, "--overwrite")
+    stretto("sample", RUN, "--count", 4, "--length", "30s", "--allow-longer", "--output", SAMPLES, "--overwrite")
     print(summary(newest_scores()))
     return 0
 
