@@ -31,11 +31,10 @@ def say_start(build: Build, folder: Folder, listing: Listing, surveyed: int, whe
     else:
         say(f"{listing.items} inputs; runner {build.runner}")
     finished = _count(folder.path("progress", "shards"))
-    if surveyed or finished:
-        say(
-            f"continuing: {surveyed} of {listing.items} inputs are surveyed and are not surveyed again, "
-            f"{finished} shards are finished and are kept if their inputs are unchanged"
-        )
+    if surveyed:
+        say(f"continuing: {surveyed} of {listing.items} inputs are surveyed and are not surveyed again")
+    if finished:
+        say(f"continuing: {finished} shards are finished and are kept where their inputs are unchanged")
 
 
 def _count(path: str) -> int:

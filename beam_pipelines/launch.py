@@ -97,24 +97,26 @@ def run(where: Engine, graph: Callable[[Any], None], display: Display) -> None:
             failure.append(error)
 
     thread = threading.Thread(target=work, name="graph", daemon=True)
-    with _losses(lost):
+    with _losses(lost), _terminated():
         thread.start()
         try:
-            while thread.is_alive() and not lost:
-                thread.join(_POLL_SECONDS)
-                display.update()
-                if time.monotonic() - display.last_change > _SILENCE_SECONDS:
-                    lost.append(f"nothing was finished for {_SILENCE_SECONDS / 60:.0f} minutes")
-        except BaseException:
-            end_workers(display.folder)
-            raise
+            _watch(thread, lost, display)
         finally:
             display.close()
-    if lost:
-        end_workers(display.folder)
-        raise Interrupted(f"the build stopped: {lost[0]}. {_AGAIN}")
+            if thread.is_alive():
+                end_workers(display.folder)
     if failure:
         raise failure[0]
+
+
+def _watch(thread: threading.Thread, lost: Sequence[str], display: Display) -> None:
+    while thread.is_alive():
+        thread.join(_POLL_SECONDS)
+        display.update()
+        if lost:
+            raise Interrupted(f"the build stopped: {lost[0]}. {_AGAIN}")
+        if time.monotonic() - display.last_change > _SILENCE_SECONDS:
+            raise Interrupted(f"the build stopped: nothing was finished for {_SILENCE_SECONDS:.0f} s. {_AGAIN}")
 
 
 @contextmanager
@@ -125,7 +127,8 @@ def _losses(lost: list[str]) -> Iterator[None]:
     def notice(details: threading.ExceptHookArgs) -> None:
         if isinstance(details.exc_value, RuntimeError) and "Worker subprocess exited" in str(details.exc_value):
             lost.append(f"a worker process died ({details.exc_value}; killed for lack of memory?)")
-        else:
+        elif not details.exc_type.__module__.startswith("grpc"):
+            # The engine's own threads lose their connections with the worker; what happened is said once, by us.
             before(details)
 
     threading.excepthook = notice
@@ -133,6 +136,23 @@ def _losses(lost: list[str]) -> Iterator[None]:
         yield
     finally:
         threading.excepthook = before
+
+
+@contextmanager
+def _terminated() -> Iterator[None]:
+    """Lets SIGTERM (a machine is taken away) end the build like a lost worker: with everything finished kept."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Interrupted(f"the build was told to stop. {_AGAIN}")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def end_workers(folder: Folder) -> None:

@@ -72,7 +72,7 @@ class Display:
     last_change: float = field(default_factory=time.monotonic)
     _counts: dict[str, int] = field(default_factory=dict)
     _began: dict[str, float] = field(default_factory=dict)
-    _shown: float = 0.0
+    _shown: float = field(default_factory=time.monotonic)
 
     def update(self) -> None:
         """Reads the counts and shows them."""
@@ -87,7 +87,7 @@ class Display:
 
     def close(self) -> None:
         """Ends the living line."""
-        if not self.quiet and sys.stderr.isatty() and self._shown:
+        if not self.quiet and sys.stderr.isatty():
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
     def _line(self, counts: dict[str, int], now: float) -> str:
