@@ -15,26 +15,41 @@ _MOST_ROWS = 200
 _ROLL_SIZE = (1040, 260)
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _STYLE = """
-:root { color-scheme: light; --ink: #1d2330; --soft: #5b6475; --line: #e1e4ea; --tint: #f5f6f9; } * { box-sizing:
-border-box; } body { margin: 0 auto; max-width: 1120px; padding: 32px 28px 64px; font: 15px/1.55 system-ui, sans-serif;
-color: var(--ink); } h1 { font-size: 28px; margin: 0; letter-spacing: -.01em; } h2 { font-size: 19px; margin: 40px 0
-12px; padding-bottom: 6px; border-bottom: 1px solid var(--line); } .under { color: var(--soft); margin: 4px 0 24px; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px; } .tile { background:
-var(--tint); border-radius: 10px; padding: 14px 16px; } .tile b { display: block; font-size: 22px; font-variant-numeric:
-tabular-nums; } .tile span { color: var(--soft); font-size: 13px; } table { border-collapse: collapse; width: 100%;
-margin: 8px 0; font-size: 14px; } th { text-align: left; color: var(--soft); font-weight: 500; } th, td { padding: 6px
-10px; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; } td.n, th.n { text-align:
-right; font-variant-numeric: tabular-nums; white-space: nowrap; } .charts { display: grid; grid-template-columns:
-repeat(auto-fit, minmax(440px, 1fr)); gap: 20px 28px; } figure { margin: 0 0 18px; } figcaption { font-weight: 500;
-margin-bottom: 6px; overflow-wrap: anywhere; } figcaption small { color: var(--soft); font-weight: 400; margin: 0 8px; }
+:root { color-scheme: light; --ink: #1d2330; --soft: #5b6475; --line: #e1e4ea; --tint: #f5f6f9; }
+* { box-sizing: border-box; }
+body {
+  margin: 0 auto; max-width: 1120px; padding: 32px 28px 64px;
+  font: 15px/1.55 system-ui, sans-serif; color: var(--ink);
+}
+h1 { font-size: 28px; margin: 0; letter-spacing: -.01em; }
+h2 { font-size: 19px; margin: 40px 0 12px; padding-bottom: 6px; border-bottom: 1px solid var(--line); }
+.under { color: var(--soft); margin: 4px 0 24px; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px; }
+.tile { background: var(--tint); border-radius: 10px; padding: 14px 16px; }
+.tile b { display: block; font-size: 22px; font-variant-numeric: tabular-nums; }
+.tile span { color: var(--soft); font-size: 13px; }
+table { border-collapse: collapse; width: 100%; margin: 8px 0; font-size: 14px; }
+th { text-align: left; color: var(--soft); font-weight: 500; }
+th, td { padding: 6px 10px; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: break-word; }
+td.w { overflow-wrap: anywhere; min-width: 12em; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 20px 28px; }
+figure { margin: 0 0 18px; }
+figcaption { font-weight: 500; margin-bottom: 6px; overflow-wrap: anywhere; }
+figcaption small { color: var(--soft); font-weight: 400; margin: 0 8px; }
 figcaption small.under { display: block; margin: 0; }
-svg { width: 100%; height: auto; display: block; } svg text { font-size: 11px; fill: #5b6475; } .grid { stroke: #e1e4ea;
-} .key { font-weight: 400; font-size: 13px; margin-right: 8px; } .key::before { content: ""; display: inline-block;
-width: 10px; height: 10px; border-radius: 2px; background: var(--c); margin-right: 5px; } img { width: 100%; height:
-auto; display: block; border: 1px solid var(--line); border-radius: 8px; } summary { cursor: pointer; margin-top: 14px; font-weight: 500; }
-pre { background: var(--tint); border-radius:
-8px; padding: 14px 16px; overflow-x: auto; font-size: 13px; } code { font-size: 13px; overflow-wrap: anywhere; } .none {
-color: var(--soft); }
+svg { width: 100%; height: auto; display: block; }
+svg text { font-size: 11px; fill: #5b6475; }
+.grid { stroke: #e1e4ea; }
+.key { font-weight: 400; font-size: 13px; margin-right: 8px; }
+.key::before {
+  content: ""; display: inline-block; width: 10px; height: 10px; margin-right: 5px;
+  border-radius: 2px; background: var(--c);
+}
+img { width: 100%; height: auto; display: block; border: 1px solid var(--line); border-radius: 8px; }
+summary { cursor: pointer; margin-top: 14px; font-weight: 500; }
+pre { background: var(--tint); border-radius: 8px; padding: 14px 16px; overflow-x: auto; font-size: 13px; }
+.none { color: var(--soft); }
 """
 
 

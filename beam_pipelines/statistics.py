@@ -121,6 +121,8 @@ def _steps(piece: Piece) -> tuple[Array, Array]:
 
 def _polyphony(start: Array, end: Array) -> list[int]:
     """Steps in which 0, 1, ... 16 or more notes sound."""
+    if not len(start):
+        return [0] * (MOST_VOICES + 1)
     steps = np.concatenate([start, end])
     change = np.concatenate([np.ones(len(start), np.int64), np.full(len(end), -1)])
     order = np.argsort(steps, kind="stable")
