@@ -106,10 +106,14 @@ class Decoding:
         caches = self.caches(known, count)
         while start < self.window:
             stop = min(start + BLOCK_TOKENS, self.window)
-            filled, caches = self._fill(tokens, caches, noise, np.asarray(start, np.int32), np.asarray(stop, np.int32))
+            filled, caches = self.fill(tokens, caches, noise, start, stop)
             tokens = np.asarray(ops.convert_to_numpy(filled))
             yield tokens[:, start:stop]
             start = stop
+
+    def fill(self, tokens: Array, caches: list[Tensor], noise: Array, start: int, stop: int) -> Any:
+        """The function `fill`, compiled."""
+        return self._fill(tokens, caches, noise, np.asarray(start, np.int32), np.asarray(stop, np.int32))
 
     def caches(self, known: Array, count: int) -> list[Tensor]:
         """Caches of known tokens [one or batch, token] for a batch, read row by row: attention is square in a row."""

@@ -215,7 +215,7 @@ def check_length(representation: Any, given: np.ndarray, length: int | float, lo
     have = len(given) if isinstance(length, int) else representation.count_seconds(given)
     if len(given) and have >= length:
         raise UsageError(
-            f"--length {length:g}: what is given has {have:g} already, so nothing would be new. Ask for more or give less."
+            f"--length {length:g}: what is given has {have:g}, so nothing would be new. Ask for more, or give less."
         )
 
 
