@@ -20,7 +20,7 @@ from beam_pipelines.progress import Display, forget_ticks
 from beam_pipelines.stages import Commit, Decide, SurveyItems, WriteShards
 from beam_pipelines.survey import surveyed_items
 from beam_pipelines.workload import sensible_workers
-from schemas.errors import InputError, MachineError, StrettoError, UsageError
+from schemas.errors import InputError, Interrupted, MachineError, StrettoError, UsageError
 from schemas.manifest import COMPLETED, MANIFEST
 
 with without_unneeded_packages():
@@ -86,7 +86,7 @@ def _build(build: Build, folder: Folder, beam_options: Sequence[str]) -> int:
     display = Display(folder, listing.items - surveyed)
     try:
         run(where, lambda pipeline: graph(pipeline, build, listing.parts, where.workers, how), display)
-    except (StrettoError, KeyboardInterrupt):
+    except Interrupted:
         raise
     except Exception as error:
         raise _told_error(folder, error) from error

@@ -1,0 +1,88 @@
+"""The listing: streamed in order to parts; what is asked for and not there is refused."""
+
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import pytest
+
+from beam_pipelines.corpora.corpus import Item
+from beam_pipelines.corpora.midi import MidiFolder
+from beam_pipelines.folder import Folder
+from beam_pipelines.listing import part_sizes, read_part, write_listing
+from schemas.errors import InputError
+from tests.beam_pipelines.midi_files import build_of, midi_folder
+
+
+@dataclass(frozen=True)
+class Named(MidiFolder):
+    """A corpus that lists given names."""
+
+    names: tuple[str, ...] = ()
+
+    def items(self, root):
+        yield from (Item(name, name, path=name) for name in self.names)
+
+
+def test_parts_hold_every_item_in_order(tmp_path):
+    names = tuple(f"{number:04d}" for number in range(150))
+    folder = Folder(str(tmp_path))
+    listing = write_listing(replace(build_of(tmp_path), corpus=Named(names=names)), folder)
+    assert listing.items == 150
+    assert [item.name for part in range(listing.parts) for item in read_part(folder, part)[1]] == list(names)
+
+
+def test_parts_grow_so_that_a_million_items_need_about_a_thousand():
+    total = 0
+    for parts, size in enumerate(part_sizes(), 1):
+        total += size
+        if total >= 1_000_000:
+            break
+    assert parts < 1200 and list(islice(part_sizes(), 2)) == [4, 4]
+
+
+def test_a_shorter_listing_leaves_no_parts_of_a_longer_one(tmp_path):
+    folder, build = Folder(str(tmp_path)), build_of(tmp_path)
+    write_listing(replace(build, corpus=Named(names=tuple(f"{n:03d}" for n in range(20)))), folder)
+    listing = write_listing(replace(build, corpus=Named(names=("000",))), folder)
+    assert listing.parts == 1 and len(list((tmp_path / "items").iterdir())) == 1
+
+
+@pytest.mark.parametrize("names", [("b", "a"), ("a", "a")])
+def test_names_out_of_order_or_given_twice_are_refused(tmp_path, names):
+    with pytest.raises(InputError, match="sorted and unique"):
+        write_listing(replace(build_of(tmp_path), corpus=Named(names=names)), Folder(str(tmp_path)))
+
+
+def test_an_empty_corpus_is_refused_with_where_to_get_it(tmp_path):
+    (tmp_path / "in").mkdir()
+    with pytest.raises(InputError, match="no input.*any folder"):
+        write_listing(build_of(tmp_path), Folder(str(tmp_path)))
+
+
+def test_only_chooses_paths_and_refuses_those_that_are_not_there(tmp_path):
+    midi_folder(tmp_path / "in", 3)
+    only = tmp_path / "only.txt"
+    only.write_text("002.mid\r\n\n000.mid\n")
+    assert write_listing(build_of(tmp_path, only=str(only)), Folder(str(tmp_path))).items == 2
+    only.write_text("000.mid\nnone.mid\n")
+    with pytest.raises(InputError, match=r"1 of 2 paths are no input.*'none\.mid'"):
+        write_listing(build_of(tmp_path, only=str(only)), Folder(str(tmp_path)))
+
+
+def test_a_missing_list_is_refused_with_its_name(tmp_path):
+    midi_folder(tmp_path / "in", 1)
+    with pytest.raises(InputError, match=r"none\.txt.*--only"):
+        write_listing(build_of(tmp_path, only=str(tmp_path / "none.txt")), Folder(str(tmp_path)))
+
+
+def test_names_with_odd_bytes_survive(tmp_path):
+    odd = Item("midi/a%FF", "g", path="a\udcff\u2028\n.mid")
+    folder = Folder(str(tmp_path))
+
+    @dataclass(frozen=True)
+    class Odd(MidiFolder):
+        def items(self, root):
+            yield odd
+
+    write_listing(replace(build_of(tmp_path), corpus=Odd()), folder)
+    assert read_part(folder, 0)[1] == [odd]
