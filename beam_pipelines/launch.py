@@ -1,6 +1,7 @@
 """Launching a graph: the engine, its workers, and a watch over a local run, which a dead worker makes wait for ever."""
 
 import argparse
+import logging
 import os
 import signal
 import threading
@@ -132,10 +133,16 @@ def _losses(lost: list[str]) -> Iterator[None]:
             before(details)
 
     threading.excepthook = notice
+    engine_log = logging.getLogger("apache_beam")
+    level = engine_log.level
+    if logging.getLogger().getEffectiveLevel() > logging.INFO:
+        # A failure reaches us as an exception; a lost worker would fill the screen with a dozen tracebacks first.
+        engine_log.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
         threading.excepthook = before
+        engine_log.setLevel(level)
 
 
 @contextmanager
