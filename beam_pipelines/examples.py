@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from schemas.errors import InputError
 from schemas.feature import Record, RecordError
 from schemas.manifest import Manifest, Shard
@@ -57,5 +59,9 @@ def _original(folder: str, shard: Shard, manifest: Manifest) -> tuple[str, list[
 
 
 def beginning(piece: Piece, seconds: float) -> Piece:
-    """The notes that start before a time."""
-    return replace(piece, notes=piece.notes.select(piece.start_seconds() < seconds))
+    """What sounds before a time: later notes are left out, longer ones are cut there (to the nearest tick)."""
+    notes = piece.notes.select(piece.start_seconds() < seconds)
+    start, end = piece.tempo.seconds(notes.start), piece.tempo.seconds(notes.end)
+    share = np.minimum(1.0, (seconds - start) / np.maximum(end - start, 1e-9))
+    ticks = np.round((notes.end - notes.start) * share).astype(np.int64)
+    return replace(piece, notes=replace(notes, end=notes.start + ticks))

@@ -1,11 +1,12 @@
 """A cache of what is slow to parse: plain JSON in the user's cache folder, checked when read, never needed."""
 
+import contextlib
 import json
 import os
 from typing import Any
 
-from media.storage import read_bytes, write_atomic
-from schemas.errors import InputError, MachineError
+from media.storage import read_bytes
+from schemas.errors import InputError
 from schemas.hashing import fingerprint
 
 _LARGEST_ENTRY = 16 * 1024 * 1024
@@ -29,8 +30,14 @@ def read_entry(path: str) -> Any:
 def write_entry(path: str, content: Any) -> None:
     """Stores JSON values with their checksum, whole or not at all; without a place to write, nothing is stored."""
     text = json.dumps({"sha256": fingerprint(content), "content": content}, separators=(",", ":"), ensure_ascii=False)
+    scratch = f"{path}.tmp-{os.getpid()}"
     try:
-        write_atomic(path, text.encode())
-    except MachineError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(scratch, "w", encoding="utf-8") as file:
+            file.write(text)
+        # Not synced: an entry that a power cut damages fails its checksum and is made again.
+        os.replace(scratch, path)
+    except OSError:
         # A read-only home or a full disk costs time, not correctness: the next run parses again.
-        return
+        with contextlib.suppress(OSError):
+            os.unlink(scratch)

@@ -1,4 +1,4 @@
-"""MAESTRO is read as its metadata says; bad metadata are refused with file, row and column, or quarantined one by one."""
+"""MAESTRO is read as its metadata says; bad metadata are refused with file, row and column, or quarantined singly."""
 
 import csv
 import json
