@@ -27,7 +27,8 @@ def say_start(build: Build, folder: Folder, listing: Listing, surveyed: int, whe
     """Says what is done before the graph runs: engine, what is kept of an earlier run."""
     if build.runner in LOCAL_RUNNERS:
         processes = "this process" if where.workers == 1 else f"{where.workers} worker processes"
-        say(f"{listing.items} inputs; runner {build.runner}: this machine (Beam's FnApiRunner), {processes}")
+        meaning = " (DirectRunner means this machine: Beam's FnApiRunner)" if build.runner == "DirectRunner" else ""
+        say(f"{listing.items} inputs; {processes}{meaning}")
     else:
         say(f"{listing.items} inputs; runner {build.runner}")
     finished = _count(folder.path("progress", "shards"))
