@@ -131,7 +131,9 @@ def read_file(root: str, path: str, limit: int = LARGEST_FILE) -> bytes:
         ) from error
     try:
         return _read_regular(whole, limit)
-    except FileNotFoundError as error:
+    except IsADirectoryError as error:
+        raise Unreadable("not-a-file", f"{path} is a folder, not a file") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise Unreadable("missing-file", f"{path} is listed, but there is no such file in the input folder") from error
     except OSError as error:
         raise Unreadable("no-access", f"{path} cannot be read: {error.strerror or error}") from error

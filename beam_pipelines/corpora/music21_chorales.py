@@ -15,8 +15,6 @@ The listing needs the tunes, so it parses the corpus (about 15 s of one core) an
 cache folder, by music21's version and the file's sha256; workers and later runs read it from there.
 """
 
-import contextlib
-import gc
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -198,9 +196,8 @@ def _parsed(data: bytes, path: str) -> dict[str, Any]:
     parts = len(re.findall(r"<score-part\b", text))
     if parts != len(VOICES):
         return {"skip": ["not-four-parts", f"{parts} parts; only scores of four parts are chorales in four voices"]}
-    with _without_collection():
-        score = _music21_score(text, path)
-        voices = [_voice_notes(part) for part in score.parts]
+    score = _music21_score(text, path)
+    voices = [_voice_notes(part) for part in score.parts]
     if len(voices) != len(VOICES) or not all(map(_is_one_voice, voices)):
         return {"skip": ["not-four-voices", "a part is empty or holds several notes at once"]}
     flat = score.parts[0].flatten()
@@ -216,18 +213,6 @@ def _parsed(data: bytes, path: str) -> dict[str, Any]:
             for item in flat.getElementsByClass("KeySignature")
         ],
     }
-
-
-@contextlib.contextmanager
-def _without_collection() -> Iterator[None]:
-    """Without the search for cyclic garbage, which takes a third of the time of a parse that makes many small objects."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _score_text(data: bytes, path: str) -> str:
