@@ -1,4 +1,4 @@
-"""What holds for every corpus: licence, citation, sorted and unique items, a piece or a reason, splits without leaks."""
+"""What holds for every corpus: licence, citation, sorted unique items, a piece or a reason, splits without leaks."""
 
 import dataclasses
 import os
