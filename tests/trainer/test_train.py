@@ -1,0 +1,223 @@
+"""The life of a run, through the command that a user types: begun, killed, stopped, continued, finished, refused."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.trainer.synthetic import scales
+from trainer.checkpoint import Checkpoints
+
+STRETTO = Path(sys.executable).with_name("stretto")
+SMALL = (
+    "--layers 2 --hidden 16 --attention 16 --feed-forward 32 --heads 2 --max-distance 32 --dropout 0.1 --batch 4 "
+    "--accumulate 2 --optimiser adamw --weight-decay 0.01 --clip 1 --learning-rate 0.003 --warmup 5 --log-every 10"
+).split()
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def command(data, output, *flags, backend="jax", steps=40, every=20):
+    return [
+        str(STRETTO), "train", "music-transformer", "--data", str(data), "--output", str(output), *SMALL,
+        "--backend", backend, "--steps", str(steps), "--checkpoint-every", str(every), *flags,
+    ]  # fmt: skip
+
+
+def run(*words, **options):
+    return subprocess.run(command(*words, **options), cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "scales"
+    scales(str(path), window=32)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """A finished run of 40 steps."""
+    path = tmp_path_factory.mktemp("runs") / "finished"
+    done = run(data, path)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "copy")
+
+
+def arrays(folder, step):
+    """Every array of a checkpoint, as bytes."""
+    import orbax.checkpoint as ocp
+
+    found = []
+    for part in ("weights", "optimiser"):
+        with ocp.StandardCheckpointer() as checkpointer:
+            found += checkpointer.restore(Path(Checkpoints(str(folder)).folder) / str(step) / part)
+    return [np.asarray(item) for item in found]
+
+
+def assert_equal(one, other, step):
+    """Weights, random seeds and optimiser of two runs are equal bit for bit."""
+    left, right = arrays(one, step), arrays(other, step)
+    assert len(left) == len(right) > 20
+    for a, b in zip(left, right, strict=True):
+        assert a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+def metrics(folder, kind):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == kind]
+
+
+def test_a_run_leaves_what_the_documentation_says(finished):
+    names = {path.name for path in finished.iterdir()} - {".lock"}
+    assert names == {"config.json", "checkpoints", "tensorboard", "metrics.jsonl", "logs", "COMPLETED"}
+    assert [line["step"] for line in metrics(finished, "train")] == [10, 20, 30, 40]
+    assert [line["step"] for line in metrics(finished, "validation")] == [20, 40]
+    figures = metrics(finished, "train")[-1]
+    wanted = "loss accuracy learning_rate gradient_norm weight_norm examples_per_second tokens_per_second input_wait epoch"
+    assert set(wanted.split()) <= figures.keys()
+    assert figures["epoch"] == 4.0 and figures["loss"] < metrics(finished, "train")[0]["loss"]
+    assert Checkpoints(str(finished)).steps() == [20, 40]
+
+
+def test_a_finished_run_ends_at_once_and_changes_nothing(data, finished):
+    before = sorted((path, path.stat().st_mtime_ns) for path in finished.rglob("*") if path.name != ".lock")
+    done = run(data, finished)
+    assert done.returncode == 0 and "finished" in done.stdout
+    assert before == sorted((path, path.stat().st_mtime_ns) for path in finished.rglob("*") if path.name != ".lock")
+
+
+def test_the_result_can_be_had_as_json(data, finished):
+    found = json.loads(run(data, finished, "--json").stdout)
+    assert found["step"] == 40 and found["best"] in (20, 40) and found["validation"]["loss"] > 0
+
+
+def test_another_configuration_is_refused_with_the_difference(data, finished):
+    done = run(data, finished, "--seed", "7", "--dropout", "0.2")
+    assert done.returncode == 2
+    assert "model.dropout: 0.1 there, 0.2 here; train.seed: 0 there, 7 here" in done.stderr
+    assert run(data, finished, steps=30).returncode == 2
+
+
+def test_other_data_are_refused_even_in_a_folder_of_the_same_name(data, finished, tmp_path):
+    scales(str(tmp_path / "scales"), window=32, train=41)
+    done = run(tmp_path / "scales", finished)
+    assert done.returncode == 2 and "data: trained on" in done.stderr
+
+
+def test_a_folder_that_is_no_run_is_refused(data, tmp_path):
+    (tmp_path / "thesis.txt").write_text("do not touch")
+    done = run(data, tmp_path)
+    assert done.returncode == 2 and "not empty and not a run" in done.stderr
+
+
+def test_a_dataset_that_does_not_fit_is_refused_with_both_sides_and_the_command(tmp_path):
+    from schemas.feature import Feature
+    from tests.trainer.synthetic import write_dataset
+
+    features = {"roll": Feature("uint8", ("step",), (4,))}
+    record = {"roll": np.zeros(4, np.uint8), "key": b"k", "group": b"g"}
+    write_dataset(str(tmp_path / "rolls"), features, {"train": [record]}, shards=1)
+    done = run(tmp_path / "rolls", tmp_path / "run")
+    assert done.returncode == 2 and "representation: music-transformer needs tokens" in done.stderr
+    assert "stretto prepare synthetic" in done.stderr and "--representation events" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_checks_and_prints_the_settings_and_makes_nothing(data, tmp_path):
+    done = run(data, tmp_path / "run", "--dry-run")
+    assert done.returncode == 0 and json.loads(done.stdout)["train"]["batch"] == 4
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_cannot_train_in_one_folder(data, finished):
+    import fcntl
+
+    with open(finished / ".lock", "a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = run(data, finished)
+    assert done.returncode == 4 and "is training there" in done.stderr
+
+
+def test_a_damaged_checkpoint_is_skipped_by_name_and_the_end_is_the_same(data, finished, copy):
+    victim = max((copy / "checkpoints" / "40").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+    (copy / "COMPLETED").unlink()
+    done = run(data, copy)
+    assert done.returncode == 0, done.stderr
+    assert f"skipped checkpoint {copy}/checkpoints/40" in done.stderr and "continuing from step 20" in done.stderr
+    assert_equal(finished, copy, 40)
+    assert [line["step"] for line in metrics(copy, "train")] == [10, 20, 30, 40]
+
+
+def test_a_run_that_is_to_go_on_longer_records_the_change_and_takes_another_batch(data, copy):
+    done = run(data, copy, "--batch", "8", "--log-every", "1", steps=43)
+    assert done.returncode == 0, done.stderr
+    assert "continuing from step 40" in done.stderr
+    (change,) = metrics(copy, "change")
+    assert change["train.steps"] == [40, 43] and change["train.batch"] == [4, 8] and change["step"] == 40
+    # 40 steps of 4 examples and 3 of 8, of 40 records: no example was left out or taken twice.
+    assert metrics(copy, "train")[-1]["epoch"] == (40 * 4 + 3 * 8) / 40
+    assert json.loads((copy / "config.json").read_text())["train"]["batch"] == 8
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_the_step_named(data, tmp_path):
+    done = run(data, tmp_path / "run", "--learning-rate", "1e15", "--warmup", "0", "--clip", "0")
+    assert done.returncode == 6, done.stderr
+    assert "stretto: step 2: " in done.stderr and "--learning-rate" in done.stderr
+    assert Checkpoints(str(tmp_path / "run")).steps() == []
+
+
+def wait_for_checkpoint(folder, process, after=-1):
+    """Waits until a checkpoint later than `after` is whole."""
+    for _ in range(1200):
+        newest = Checkpoints(str(folder)).newest()[0]
+        if newest is not None and newest > after:
+            return newest
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    raise AssertionError("no checkpoint within two minutes")
+
+
+def killed_stopped_and_continued(data, folder, backend, steps, every):
+    """A run that is killed at a random moment after a checkpoint, stopped in order later, then left alone to finish."""
+    words = command(data, folder, backend=backend, steps=steps, every=every)
+    first = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    reached = wait_for_checkpoint(folder, first)
+    time.sleep(random.Random(os.getpid()).uniform(0, 0.3))
+    first.kill()
+    first.communicate()
+    reached = max(reached, Checkpoints(str(folder)).newest()[0])
+    second = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    wait_for_checkpoint(folder, second, after=reached)
+    second.send_signal(signal.SIGTERM)
+    said = second.communicate()[1]
+    third = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert third.returncode == 0, third.stderr
+    return second.returncode, said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
+def test_a_killed_and_stopped_run_ends_bit_for_bit_where_an_undisturbed_one_does(data, tmp_path, backend):
+    steps, every = 1500, 75
+    code, said = killed_stopped_and_continued(data, tmp_path / "disturbed", backend, steps, every)
+    assert code == 75 and "continuing from step" in said and "the state is saved" in said
+    assert run(data, tmp_path / "undisturbed", backend=backend, steps=steps, every=every).returncode == 0
+    assert_equal(tmp_path / "undisturbed", tmp_path / "disturbed", steps)
+    whole = [line["step"] for line in metrics(tmp_path / "disturbed", "train")]
+    assert whole == sorted(set(whole)) and set(range(10, steps + 1, 10)) <= set(whole)
