@@ -30,9 +30,9 @@ class Maestro:
     version: ClassVar[str] = "1.0.0 to 3.0.0"
     licence: ClassVar[str] = "CC BY-NC-SA 4.0 (https://creativecommons.org/licenses/by-nc-sa/4.0/)"
     citation: ClassVar[str] = """@inproceedings{hawthorne2019maestro,
-  title = {Enabling Factorized Piano Music Modeling and Generation with the {MAESTRO} Dataset}, author = {Curtis
-  Hawthorne and Andriy Stasyuk and Adam Roberts and Ian Simon and Cheng-Zhi Anna Huang and Sander Dieleman and
-            Erich Elsen and Jesse Engel and Douglas Eck},
+  title = {Enabling Factorized Piano Music Modeling and Generation with the {MAESTRO} Dataset},
+  author = {Curtis Hawthorne and Andriy Stasyuk and Adam Roberts and Ian Simon and Cheng-Zhi Anna Huang and
+            Sander Dieleman and Erich Elsen and Jesse Engel and Douglas Eck},
   booktitle = {International Conference on Learning Representations},
   year = {2019},
   url = {https://openreview.net/forum?id=r1lYRjC9F7}

@@ -57,6 +57,7 @@ def test_a_corpus_says_what_it_is_and_whose(name):
     assert corpus.name == name
     assert all(isinstance(text, str) and text.strip() for text in (corpus.version, corpus.licence, corpus.where))
     assert corpus.citation.startswith("@") or name == "midi"
+    assert all(len(line) < 120 and line.count(" = {") <= 1 for line in corpus.citation.splitlines())
     low, high = corpus.pitch_range
     assert 0 <= low < high <= 127
     assert isinstance(corpus.official_splits, bool) and isinstance(corpus.needs_input, bool)

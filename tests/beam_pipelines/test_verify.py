@@ -4,7 +4,10 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -377,3 +380,47 @@ def test_a_changed_setting_feature_or_split_is_drift(sound, tmp_path):
     assert any("corpus_version" in message for message in messages)
     assert any("pitch_range" in message for message in messages)
     assert any("midi/08.mid" in message and '"test"' in message for message in messages)
+
+
+def stretto(*words):
+    command = Path(sys.executable).with_name("stretto")
+    return subprocess.run([command, *words], capture_output=True, text=True, timeout=120)
+
+
+def test_the_command_says_what_it_checked_and_exits_0(sound):
+    done = stretto("verify", sound)
+    assert done.returncode == 0, done.stderr
+    assert "nothing wrong; checked 6 shards" in done.stdout
+
+
+def test_the_command_names_the_damage_and_exits_5(dataset):
+    path = shard_path(dataset)
+    flip(path, list(read_framed(path))[2][0] + 200)
+    done = stretto("verify", dataset, "--json")
+    assert done.returncode == 5, done.stderr
+    report = json.loads(done.stdout)
+    assert {finding["file"] for finding in report["findings"]} >= {os.path.basename(path)}
+    assert report["ok"] is False
+
+
+def test_the_command_says_what_to_do_where_there_is_no_dataset(tmp_path):
+    done = stretto("verify", str(tmp_path))
+    assert done.returncode == 3
+    assert "no finished dataset" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_strict_makes_known_crossing_groups_an_error_of_the_command(tmp_path):
+    chosen = [
+        replace(entry, group="one work" if number in (0, 9) else entry.group) for number, entry in enumerate(entries())
+    ]
+    folder = write_dataset(str(tmp_path / "data"), chosen, crossing=["one work"])
+    assert "known: group 'one work'" in stretto("verify", folder).stdout
+    assert stretto("verify", folder, "--strict").returncode == 5
+
+
+def test_inspect_prints_what_is_there_and_writes_a_page(sound, tmp_path):
+    done = stretto("inspect", sound, "--html", str(tmp_path / "page.html"))
+    assert done.returncode == 0, done.stderr
+    assert "midi 1 as events" in done.stdout
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+    assert json.loads(stretto("inspect", sound, "--json").stdout)["shards"] == 6
