@@ -29,6 +29,7 @@ from trainer.metrics.likelihood import NOTHING, Likelihood, bigram_counts, bigra
 from trainer.task import EXAMPLE_WEIGHT
 
 PROTOCOLS = ("segment", "sliding")
+TOKENS_AT_ONCE = 8192  # attention needs memory for the square of a window
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,13 @@ class Evaluation:
     protocol: str = setting("segment", help="segment: windows apart; sliding: windows that overlap", choices=PROTOCOLS)
     window: int = setting(0, help="tokens that are read at once; 0 takes the trained length")
     hop: int = setting(0, help="sliding: tokens from one window to the next; 0 takes half the window")
-    batch: int = setting(8, help="windows that are scored at once")
+    batch: int = setting(0, help="windows that are scored at once; 0 takes as many as hold 8,192 tokens")
     allow_longer: bool = setting(False, help="read windows longer than the trained length with rotary positions")
 
     def __post_init__(self) -> None:
-        for name in ("window", "hop"):
+        for name in ("window", "hop", "batch"):
             if getattr(self, name) < 0:
                 raise UsageError(f"--{name} {getattr(self, name)}: must be 0 or more")
-        if self.batch < 1:
-            raise UsageError(f"--batch {self.batch}: must be 1 or more")
         if self.hop and self.protocol == "segment":
             raise UsageError("--hop belongs to --protocol sliding: segments do not overlap")
         if self.window and self.hop > self.window:
@@ -129,10 +128,11 @@ def evaluate(run: str, settings: Evaluation) -> dict[str, Any]:
     folder, manifest = dataset_of(loaded, settings.data)
     representation, model, step = loaded.representation, loaded.model, loaded.saved.step
     window, hop = settings.cut(model.window, loaded.task.longest(model))
+    batch = settings.batch or max(1, TOKENS_AT_ONCE // window)
     parts = [part for whole in _wholes(folder, manifest, settings.split) for part in segments(*whole, window, hop)]
     counts = bigram_counts(_train_windows(folder, manifest), representation.size)
     rows = []
-    for part, nats in zip(parts, score(model, loaded.task, parts, window, settings.batch), strict=True):
+    for part, nats in zip(parts, score(model, loaded.task, parts, window, batch), strict=True):
         scored = part.tokens[part.context :]
         baseline = bigram_nats(counts, part.tokens)[part.context :]
         rows.append(_row(part, scored, nats[part.context :], baseline, representation))
@@ -144,7 +144,7 @@ def evaluate(run: str, settings: Evaluation) -> dict[str, Any]:
         "representation": manifest.representation,
         "representation_settings": dict(manifest.settings),
         "data_fingerprint": manifest.fingerprint,
-        **{name: value for name, value in to_json(settings).items() if name not in ("data", "window", "hop")},
+        **{name: value for name, value in to_json(settings).items() if name not in ("data", "window", "hop", "batch")},
         **summary(rows, settings.protocol, window),
     }
     path = os.path.join(run, "evaluations", f"{settings.split}-{step}-{settings.protocol}.json")
