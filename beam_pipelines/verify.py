@@ -235,12 +235,11 @@ def _failed_items(folder: str) -> dict[str, set[str]]:
 
 def _check_dealing(contents: list[Contents], failed: set[str], findings: Findings) -> None:
     actual = {name: _index_and_total(shard) for shard in contents for name in shard.items}
-    if _misplaced(actual, set()) and failed and not _misplaced(actual, failed):
-        return
-    for name in _misplaced(actual, set()):
-        findings.add(
-            "placement", "lies in another shard than the order of the items gives it", _home(contents, name), key=name
-        )
+    misplaced = _misplaced(actual, set())
+    if misplaced and _misplaced(actual, failed):
+        message = "lies in another shard than the order of the items gives it"
+        for name in misplaced:
+            findings.add("placement", message, _home(contents, name), key=name)
 
 
 def _index_and_total(shard: Contents) -> tuple[int, int]:
@@ -251,9 +250,19 @@ def _index_and_total(shard: Contents) -> tuple[int, int]:
 
 
 def _misplaced(actual: Mapping[str, tuple[int, int]], failed: set[str]) -> list[str]:
-    names = sorted({*actual, *failed}, key=lambda name: (stable_hash(name), name))
-    ranks = {name: rank for rank, name in enumerate(names)}
-    return sorted(name for name, (index, total) in actual.items() if ranks[name] % max(total, 1) != index)
+    """Items that do not lie in the shard whose turn it is; a failed item may or may not have had a turn of its own."""
+    turn, spare, misplaced = 0, 0, []
+    for name in sorted({*actual, *failed}, key=lambda name: (stable_hash(name), name)):
+        if name not in actual:
+            spare += 1
+            continue
+        index, total = actual[name]
+        passed = (index - turn) % max(total, 1)
+        if passed > spare:
+            misplaced.append(name)
+            passed = 0
+        turn, spare = turn + passed + 1, 0
+    return sorted(misplaced)
 
 
 def _home(contents: list[Contents], name: str) -> str:
