@@ -19,6 +19,7 @@ from beam_pipelines.lock import locked
 from beam_pipelines.progress import Display, forget_ticks
 from beam_pipelines.stages import Commit, Decide, SurveyItems, WriteShards
 from beam_pipelines.survey import surveyed_items
+from beam_pipelines.suspects import gather_suspects
 from beam_pipelines.workload import sensible_workers
 from schemas.errors import InputError, Interrupted, MachineError, StrettoError, UsageError
 from schemas.manifest import COMPLETED, MANIFEST
@@ -79,6 +80,7 @@ def _build(build: Build, folder: Folder, beam_options: Sequence[str]) -> int:
     _start_afresh(folder)
     write_value(folder.state, {"build_fingerprint": build.fingerprint, "choices": build.choices})
     listing = write_listing(build, folder)
+    gather_suspects(folder)
     surveyed = surveyed_items(folder, listing.parts, build.retry_quarantined)
     where = engine(build, build.workers or sensible_workers(build, folder, listing), beam_options)
     say_start(build, folder, listing, surveyed, where)

@@ -13,6 +13,7 @@ from beam_pipelines.corpora.corpus import Item, Skip
 from beam_pipelines.fingerprints import exact_fingerprint, music_fingerprint
 from beam_pipelines.folder import Folder, read_lines, write_lines
 from beam_pipelines.listing import read_part
+from beam_pipelines.suspects import Reading, read_suspects, survives
 from media.midi import Unreadable
 from schemas.errors import StrettoError
 from schemas.music import Piece
@@ -83,15 +84,27 @@ def survey(build: Build, item: Item) -> Report:
     )
 
 
+def carefully(build: Build, item: Item) -> Report:
+    """The report on an input that a process died of, or seemed to: read in another process first."""
+    death = survives("beam_pipelines.survey:survey", build, item)
+    if not death:
+        return survey(build, item)
+    message = f"{item.name}: the process that read it alone {death}; what it holds crashes the reader or never ends"
+    return Report(item, Refusal("quarantined", "crash", message))
+
+
 def survey_part(build: Build, folder: Folder, part: int, done: Callable[[], None]) -> int:
     """Writes the reports on one part, unless they are there; returns how many were made. `done` hears of each."""
     listed, items = read_part(folder, part)
     if is_surveyed(folder, part, listed, len(items), build.retry_quarantined):
         return 0
-    reports = []
+    reports, suspects, reading = [], read_suspects(folder), Reading(folder)
     for item in items:
-        reports.append(report_to_json(survey(build, item)))
+        reading.begin(item.name)
+        report = carefully(build, item) if item.name in suspects else survey(build, item)
+        reports.append(report_to_json(report))
         done()
+    reading.end()
     write_lines(folder.survey(part), [{"listed": listed}, *reports])
     return len(items)
 
