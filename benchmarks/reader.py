@@ -2,9 +2,10 @@
 
     python benchmarks/reader.py [--data DIR] [--pairs 5] [--seconds 3]
 
-Ours reads in one global random order; tf.data interleaves the shards and shuffles with a buffer of 10,000, which is what it can do.
-Both give NumPy batches of every array of the records. The two take turns, so that a busy machine is unfair to neither; medians
-count. Without --data a dataset of random tokens is written to a scratch folder first. The cache is warm: one pass comes before.
+Ours reads in one global random order; tf.data interleaves the shards and shuffles with a buffer of 10,000, which is
+what it can do. Both give NumPy batches of every array of the records. The two take turns, so that a busy machine is
+unfair to neither; medians count. Without --data a dataset of random tokens is written to a scratch folder first. The
+cache is warm: one pass comes before.
 """
 
 import argparse

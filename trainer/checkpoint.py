@@ -1,8 +1,8 @@
 """Checkpoints: whole or not there, and the newest valid one is found again.
 
-A checkpoint is a folder named by its step. Orbax writes weights and optimiser into it and moves it into place; then `state.json`
-(step, position in the data, fingerprints, score) and, last, `files.json` with the sha256 of every other file. Where that list is
-missing or wrong the checkpoint is no checkpoint: it is skipped, by name.
+A checkpoint is a folder named by its step. Orbax writes weights and optimiser into it and moves it into place; then
+`state.json` (step, position in the data, fingerprints, score) and, last, `files.json` with the sha256 of every other
+file. Where that list is missing or wrong the checkpoint is no checkpoint: it is skipped, by name.
 """
 
 from __future__ import annotations
@@ -213,7 +213,9 @@ def read_config(folder: str) -> dict[str, Any]:
         with open(os.path.join(folder, CONFIG), encoding="utf-8") as file:
             return dict(json.load(file))
     except (FileNotFoundError, NotADirectoryError):
-        raise UsageError(f"{folder}: not a run ({CONFIG} is missing). `stretto train … --output {folder}` makes one.") from None
+        raise UsageError(
+            f"{folder}: not a run ({CONFIG} is missing). `stretto train … --output {folder}` makes one."
+        ) from None
     except ValueError as error:
         raise InputError(f"{os.path.join(folder, CONFIG)}: not JSON: {error}") from error
 

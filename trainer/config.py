@@ -28,7 +28,9 @@ class TrainSettings:
     batch: int = setting(8, help="examples in one update")
     seed: int = setting(0, help="seed of initial weights, order of the examples and dropout")
     backend: str = setting("auto", help="auto takes TensorFlow where it is installed, else JAX", choices=BACKENDS)
-    precision: str = setting("float32", help="mixed_bfloat16 computes in bfloat16 and keeps float32 weights", choices=PRECISIONS)
+    precision: str = setting(
+        "float32", help="mixed_bfloat16 computes in bfloat16 and keeps float32 weights", choices=PRECISIONS
+    )
     accumulate: int = setting(1, help="parts a batch is computed in, to save memory; must divide --batch")
     deterministic: bool = setting(
         False, help="same bits in every run on accelerators too, at some cost in speed; on a CPU this is always so"
@@ -43,7 +45,9 @@ class TrainSettings:
     epsilon: float = setting(1e-9, help="added to the root of the second moment")
     weight_decay: float = setting(0.0, help="decay of matrices per unit of learning rate (adamw)")
     clip: float = setting(0.0, help="largest global norm of the gradient; 0 clips nothing")
-    checkpoint_every: int = setting(1000, help="steps between checkpoints; each is preceded by an evaluation on validation")
+    checkpoint_every: int = setting(
+        1000, help="steps between checkpoints; each is preceded by an evaluation on validation"
+    )
     keep: int = setting(3, help="newest checkpoints that are kept, beside the best one")
     evaluate_examples: int = setting(0, help="validation examples scored before each checkpoint; 0 takes all")
     sample_every: int = setting(0, help="steps between samples in TensorBoard; 0 makes none")
@@ -56,7 +60,9 @@ class TrainSettings:
         for name in ("seed", "warmup", "evaluate_examples", "sample_every", "clip", "weight_decay"):
             _at_least(name, getattr(self, name), 0)
         if self.batch % self.accumulate:
-            raise UsageError(f"--accumulate {self.accumulate} does not divide --batch {self.batch}: choose one that does")
+            raise UsageError(
+                f"--accumulate {self.accumulate} does not divide --batch {self.batch}: choose one that does"
+            )
 
 
 def _at_least(name: str, value: float, minimum: int) -> None:
@@ -104,11 +110,13 @@ def run_from_json(values: Mapping[str, Any]) -> Run:
     from trainer.models import FAMILIES
 
     kind = resolve(FAMILIES, values["family"], "model family")
-    return Run(values["name"], values["family"], from_json(kind, values["model"]), from_json(TrainSettings, values["train"]))
+    return Run(
+        values["name"], values["family"], from_json(kind, values["model"]), from_json(TrainSettings, values["train"])
+    )
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Settings in which two `run_to_json` differ: {"train.batch": (old, new)}; a key that one side lacks counts as None."""
+    """Settings in which two `run_to_json` differ: {"train.batch": (old, new)}; a key that one lacks counts as None."""
     found = {}
     for group in ("name", "family", "model", "train"):
         left, right = _named(group, old.get(group)), _named(group, new.get(group))

@@ -1,8 +1,8 @@
 """The only reader of shards: examples in a random order that hangs on seed and position alone, as NumPy batches.
 
 Shards are mapped into memory and records found through their indexes. The position of the stream is the number of
-examples consumed, one integer; `trainer.order` says which record each example is. So a run continues anywhere at no cost,
-and another size of batch changes neither the order nor the examples. Every checksum is checked.
+examples consumed, one integer; `trainer.order` says which record each example is. So a run continues anywhere at no
+cost, and another size of batch changes neither the order nor the examples. Every checksum is checked.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _HEADER_BYTES, _TRAILER_BYTES = 12, 4
 _MASK_DELTA = 0xA282EAD8
 _PART_RECORDS = 512
 _PART_BYTES = 3 << 19
-"""How much is read at once: enough that NumPy's own costs do not count, little enough that the memory is used again; larger
-arrays go back to the system each time, and getting them again costs twice what reading does."""
+"""How much is read at once: enough that NumPy's own costs do not count, little enough that the memory is used again;
+larger arrays go back to the system each time, and getting them again costs twice what reading does."""
 
 
 # === Shards ===
@@ -119,7 +119,9 @@ def open_shards(folder: str, manifest: Manifest, split: str) -> Shards:
         parts.append(np.column_stack([np.full(len(index), len(paths) - 1, np.int64), index]))
         first.append(first[-1] + len(index))
     if not parts:
-        raise UsageError(f"{folder}: its split {split!r} holds no records; it has {', '.join(manifest.splits) or 'none'}")
+        raise UsageError(
+            f"{folder}: its split {split!r} holds no records; it has {', '.join(manifest.splits) or 'none'}"
+        )
     table = np.concatenate(parts)
     return Shards(
         tuple(paths), tuple(maps), table[:, 0].copy(), table[:, 1].copy(), table[:, 2].copy(), tuple(first[:-1])
@@ -187,11 +189,15 @@ class Reader:
             fits, spans = find(data, self._fields)
             if fits.all():
                 return {
-                    field.name: field.values(data, spans[field.name]) for field in self._fields if field.name in self.names
+                    field.name: field.values(data, spans[field.name])
+                    for field in self._fields
+                    if field.name in self.names
                 }
         rows = self._parsed(records)
         columns = {name: [row[name] for row in rows] for name in self.names}
-        return {name: rows if self.features[name].dtype == "bytes" else np.stack(rows) for name, rows in columns.items()}
+        return {
+            name: rows if self.features[name].dtype == "bytes" else np.stack(rows) for name, rows in columns.items()
+        }
 
     def _parsed(self, records: Sequence[int] | Array) -> list[Record]:
         data, rows = self.shards.payloads(np.asarray(records)), []
@@ -235,8 +241,8 @@ def _check_names(folder: str, names: Sequence[str], features: Features) -> None:
             raise UsageError(f"{folder}: no feature {name!r}; its records have {', '.join(sorted(features))}")
         if None in features[name].shape:
             raise UsageError(
-                f"{folder}: feature {name!r} has shape {features[name].shape}, which varies from record to record and cannot "
-                "be put into batches. Prepare the dataset with a window: `stretto prepare … --window 2048`."
+                f"{folder}: feature {name!r} has shape {features[name].shape}, which varies from record to record "
+                "and cannot be put into batches. Prepare the dataset with a window: `stretto prepare … --window 2048`."
             )
 
 

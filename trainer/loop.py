@@ -95,7 +95,8 @@ def loop(course: Course, stop: Stopping) -> Mapping[str, float]:
                 watch.report()
                 save(course, checkpoints, place, None)
                 raise Interrupted(
-                    f"{course.folder}: stopped at step {place.step} of {settings.steps}, the state is saved: run the same command again"
+                    f"{course.folder}: stopped at step {place.step} of {settings.steps}, the state is saved: "
+                    "run the same command again"
                 )
             rate = schedule(place.step)
             with watch.waiting():
@@ -130,7 +131,7 @@ def begin(course: Course, watch: Watch, told: list[str]) -> None:
         write_atomic(os.path.join(course.folder, CONFIG), json.dumps(course.config, indent=1).encode())
     if not watch.place.step:
         watch.summaries.configuration(course.config, f"{course.run.name}: {course.run.expected}")
-        watch.show("first batch", first_pieces(course))
+        watch.show("first_batch", first_pieces(course))
 
 
 def _stream(course: Course, place: Place) -> Prefetch:
@@ -163,7 +164,9 @@ def make_evaluate(course: Course) -> Any:
 
     def evaluate() -> dict[str, float]:
         found: dict[str, np.ndarray[Any, Any]] = {}
-        batches = course.validation.in_order(settings.batch, settings.evaluate_examples) if course.validation else iter(())
+        batches = (
+            course.validation.in_order(settings.batch, settings.evaluate_examples) if course.validation else iter(())
+        )
         for batch in batches:
             for name, pair in compiled(batch).items():
                 found[name] = found.get(name, 0) + np.array([float(pair[0]), float(pair[1])])
@@ -176,7 +179,7 @@ def make_evaluate(course: Course) -> Any:
 
 
 def restore(course: Course, checkpoints: Checkpoints) -> tuple[Place, list[str]]:
-    """Puts back the newest valid checkpoint. Returns its place, a fresh one where there is none, and what is to be said."""
+    """Puts back the newest valid checkpoint. Returns its place, a fresh one without any, and what is to be said."""
     step, told = checkpoints.newest()
     checkpoints.remove_after(-1 if step is None else step)
     if step is None:
@@ -200,7 +203,9 @@ def save(course: Course, checkpoints: Checkpoints, place: Place, score: float | 
         return
     backend, (weights, optimiser) = current(), parts(course.update)
     logs = {name: float(value) for name, value in place.logs.items()}
-    saved = Saved(place.step, place.position, course.manifest.fingerprint, fingerprint(dict(course.config)), score, logs)
+    saved = Saved(
+        place.step, place.position, course.manifest.fingerprint, fingerprint(dict(course.config)), score, logs
+    )
     checkpoints.save(saved, backend.values(weights), backend.values(optimiser))
 
 
@@ -305,7 +310,9 @@ class Watch:
             return
         self.journal.write(self.place.step, "validation", scores)
         self.summaries.scalars(self.place.step, scores, on="eval")
-        self.say(f"step {self.place.step}: validation " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+        self.say(
+            f"step {self.place.step}: validation " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        )
         self.since = time.monotonic()
 
     def _progress(self, values: Mapping[str, float]) -> None:
@@ -346,6 +353,6 @@ def samples(course: Course, step: int) -> list[Piece]:
 
     seed = step_seed(course.run.settings.seed, step)
     records = course.run.task.sample(
-        course.update.model, course.representation, None, _SHOWN, _SAMPLE_LENGTH, seed, Sampler()
+        course.update.model, course.representation, None, _SHOWN, _SAMPLE_LENGTH, seed, Sampler(allow_longer=True)
     )
     return decoded(course.representation, records)

@@ -1,4 +1,4 @@
-"""The order of training examples: a pure function of seed and position, with no table, so that a run continues anywhere."""
+"""The order of training examples: a pure function of seed and position, so that a run continues anywhere."""
 
 from __future__ import annotations
 

@@ -24,7 +24,14 @@ _TINY_CHORALES = Run(
     name="tiny-chorales",
     family="music-transformer",
     task=MusicTransformer(
-        layers=3, hidden=128, attention=128, feed_forward=512, heads=4, positions="rotary", activation="gelu", dropout=0.1
+        layers=3,
+        hidden=128,
+        attention=128,
+        feed_forward=512,
+        heads=4,
+        positions="rotary",
+        activation="gelu",
+        dropout=0.1,
     ),
     settings=TrainSettings(
         steps=600,
@@ -38,7 +45,7 @@ _TINY_CHORALES = Run(
         epsilon=1e-8,
         checkpoint_every=200,
         keep=1,
-        sample_every=0,
+        sample_every=300,
         log_every=20,
     ),
     expected="Validation nats per token at most 0.65 of a bigram's, in under three minutes on two cores.",
@@ -51,10 +58,11 @@ _MUSIC_TRANSFORMER = Run(
     task=MusicTransformer(),
     settings=_PAPER,
     expected=(
-        "Huang et al. 2018, table 3: 1.835 nats per event on validation, segments of 2,048 events, on about 1,100 piano "
-        "performances of their own split; 1.84 on MAESTRO (Hawthorne et al. 2019). Both with the 308 events of 21..108."
+        "Huang et al. 2018, table 3: 1.835 nats per event on validation, segments of 2,048 events, on about 1,100 "
+        "piano performances of their own split; 1.84 on MAESTRO (Hawthorne et al. 2019). Both with the 308 events of "
+        "21..108."
     ),
-    command="stretto train music-transformer --data DIR --output RUN (a dataset of maestro, events, --pitch-range 21..108)",
+    command="stretto train music-transformer --data DIR --output RUN (of maestro, events, --pitch-range 21..108)",
 )
 
 _ROTARY = Run(
@@ -85,7 +93,7 @@ _TRANSFORMER = Run(
     task=MusicTransformer(positions="sinusoidal", attention=512),
     settings=_PAPER,
     expected="Huang et al. 2018, table 3, baseline: 1.861 nats per event, otherwise as music-transformer.",
-    command="stretto train transformer --data DIR --output RUN (a dataset of maestro, events, --pitch-range 21..108)",
+    command="stretto train transformer --data DIR --output RUN (of maestro, events, --pitch-range 21..108)",
 )
 
 RUNS: dict[str, Run] = {run.name: run for run in (_TINY_CHORALES, _MUSIC_TRANSFORMER, _ROTARY, _TRANSFORMER)}

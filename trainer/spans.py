@@ -1,8 +1,9 @@
 """Where the values lie in the bytes of many records at once, found without parsing.
 
-A record is a tf.train.Example, a tree of lengths and names that `schemas.record.to_example` writes in the order of the names. So
-the bytes that a value must be preceded by are known but for a few lengths. They are compared, for all records together, in NumPy:
-one record costs a fraction of a microsecond. Where a single byte differs from what is expected, the record is left to the parser.
+A record is a tf.train.Example, a tree of lengths and names that `schemas.record.to_example` writes in the order of
+the names. So the bytes that a value must be preceded by are known but for a few lengths. They are compared, for all
+records together, in NumPy: one record costs a fraction of a microsecond. Where a single byte differs from what is
+expected, the record is left to the parser.
 
 The tree, with the tags of its fields:
 

@@ -1,4 +1,4 @@
-"""What TensorBoard shows: scalars, pictures and sound of music, settings. Written without TensorFlow, by tensorboardX."""
+"""What TensorBoard shows: scalars, pictures and sound of music, settings. Written by tensorboardX."""
 
 from __future__ import annotations
 
@@ -35,9 +35,11 @@ class Summaries:
 
         board = os.path.join(folder, "tensorboard")
         # A step that was restored has been logged; the first new point belongs to the next one.
-        purge = {"purge_step": step + 1} if step else {}
-        self._train = SummaryWriter(os.path.join(board, "train"), **purge)
-        self._eval = SummaryWriter(os.path.join(board, "eval"), **purge)
+        purge: dict[str, Any] = {"purge_step": step + 1} if step else {}
+        # Two writers of one second would share a file's name, and the later one overwrite the earlier.
+        suffix = f".{os.getpid()}.{step}"
+        self._train = SummaryWriter(os.path.join(board, "train"), filename_suffix=suffix, **purge)
+        self._eval = SummaryWriter(os.path.join(board, "eval"), filename_suffix=suffix, **purge)
 
     def __enter__(self) -> Summaries:
         return self
@@ -62,7 +64,9 @@ class Summaries:
     def hparams(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """The settings as a row of the table of runs, with what came out."""
         flat = {f"{group}.{key}": value for group in ("model", "train") for key, value in config[group].items()}
-        plain = {key: value if isinstance(value, (bool, int, float, str)) else str(value) for key, value in flat.items()}
+        plain = {
+            key: value if isinstance(value, (bool, int, float, str)) else str(value) for key, value in flat.items()
+        }
         self._train.add_hparams(plain, dict(metrics), name="hparams")
 
     def pieces(self, step: int, name: str, pieces: Sequence[Piece]) -> list[str]:

@@ -1,8 +1,9 @@
 """What a model family must offer to be trained, scored and sampled: the protocols Task and Objective.
 
-A family is one frozen dataclass whose fields are its settings and whose methods are those of `Task`. Nothing here, and nothing
-that is executed when a family's file is imported, may import Keras: flags are parsed before the backend is chosen. Arrays and
-tensors are therefore typed `Tensor`, which is `Any` on purpose; their shapes stand in the docstrings.
+A family is one frozen dataclass whose fields are its settings and whose methods are those of `Task`. Nothing here,
+and nothing that is executed when a family's file is imported, may import Keras: flags are parsed before the backend
+is chosen. Arrays and tensors are therefore typed `Tensor`, which is `Any` on purpose; their shapes stand in the
+docstrings.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Batch = Mapping[str, Tensor]
 Sum = tuple[Tensor, Tensor]
 
 EXAMPLE_WEIGHT = "example_weight"
-"""Key of every batch beside its features: float32 [batch], 1 for an example that counts, 0 for one that fills a remainder."""
+"""Key of every batch beside its features: float32 [batch], 1 for an example that counts, 0 for one that only fills."""
 
 
 @dataclass(frozen=True)
@@ -90,17 +91,23 @@ class Task(Protocol):
         ...
 
     def log_likelihood(self, model: keras.Model, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Negative log-likelihood in nats and weight of every target, both float32 [batch, time]; 0 where nothing counts."""
+        """Negative log-likelihood in nats and weight of every target; float32 [batch, time], 0 where none counts."""
         ...
 
     def sample(
-        self, model: keras.Model, representation: Representation, given: Piece | None, count: int, length: int | float,
-        seed: int, sampler: Any,
+        self,
+        model: keras.Model,
+        representation: Representation,
+        given: Piece | None,
+        count: int,
+        length: int | float,
+        seed: int,
+        sampler: Any,
     ) -> Iterator[Record]:
         """`count` records of new music, primed by `given` where there is one (and beginning with it).
 
-        `length` as int is in the representation's own unit (tokens), as float in seconds of music. `representation` turns
-        `given` into what the model reads; `sampler` is a `trainer.layers.sampling.Sampler`.
+        `length` as int is in the representation's own unit (tokens), as float in seconds of music. `representation`
+        turns `given` into what the model reads; `sampler` is a `trainer.layers.sampling.Sampler`.
         """
         ...
 

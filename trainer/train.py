@@ -1,4 +1,4 @@
-"""START HERE: training on one screen. What is checked before anything heavy is imported, then what is built, then the loop."""
+"""START HERE: training on one screen: what is checked before anything heavy is imported, what is built, the loop."""
 
 from __future__ import annotations
 
@@ -71,7 +71,10 @@ def run_loop(run: Run, manifest: Manifest, data: str, output: str, config: Confi
 
         update = Update(first_model(run, manifest), run.task.objectives(), run.settings)
         representation = from_settings(manifest.representation, manifest.settings)
-        splits = Reader(data, manifest, "train"), Reader(data, manifest, "validation") if manifest.records("validation") else None
+        splits = (
+            Reader(data, manifest, "train"),
+            Reader(data, manifest, "validation") if manifest.records("validation") else None,
+        )
         scores = loop(Course(run, config, changes, output, manifest, representation, *splits, update), stop)
     done = {"step": run.settings.steps, "validation": dict(scores)}
     write_atomic(os.path.join(output, COMPLETED), json.dumps(done, indent=1).encode())
@@ -93,7 +96,7 @@ def first_model(run: Run, manifest: Manifest) -> Any:
 
 
 def configuration(run: Run, manifest: Manifest, data: str) -> dict[str, Any]:
-    """What config.json holds: the run with every setting, and what of the data is needed to use the run without them."""
+    """What config.json holds: the run with every setting, and of the data what is needed to use it without them."""
     return {
         **run_to_json(run),
         "data": {
@@ -113,7 +116,9 @@ def check_needs(run: Run, manifest: Manifest, data: str) -> None:
     if not manifest.records("train"):
         found = [*found, Difference("split train", "records", "none", "--splits train=0.8,validation=0.1,test=0.1")]
     if found:
-        sides = "; ".join(f"{item.what}: {run.name} needs {item.needed}, the dataset has {item.found}" for item in found)
+        sides = "; ".join(
+            f"{item.what}: {run.name} needs {item.needed}, the dataset has {item.found}" for item in found
+        )
         remedies = " ".join(item.remedy for item in found if item.remedy)
         raise UsageError(
             f"{data} does not fit: {sides}. "
@@ -140,7 +145,7 @@ def prepare_folder(output: str, config: Config) -> Changes:
     if bad:
         raise UsageError(
             f"{output} holds a run with another configuration: {'; '.join(bad)}. "
-            f"Choose another --output (with --init {output} to begin with its weights), or the old settings to continue it."
+            f"Choose another --output (with --init {output} to begin with its weights), or the old settings."
         )
     return changes
 
@@ -170,7 +175,8 @@ def locked(output: str) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise MachineError(
-                f"{output}: process {file.read().strip() or '?'} is training there. Wait for it, or stop it and run this again."
+                f"{output}: process {file.read().strip() or '?'} is training there. "
+                "Wait for it, or stop it and run this again."
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))

@@ -1,8 +1,8 @@
 """What one backend computes, for test_steps.py to compare: `python step_checks.py BACKEND DATA OUT [STATES]`.
 
-Writes OUT, an .npz with losses, gradients and states of 20 steps of a small Music Transformer, and what smaller checks found.
-With STATES, an OUT of the other backend, the losses and gradients are those at the states found there. One process holds one
-backend, hence two processes.
+Writes OUT, an .npz with losses, gradients and states of 20 steps of a small Music Transformer, and what smaller
+checks found. With STATES, an OUT of the other backend, the losses and gradients are those at the states found there.
+One process holds one backend, hence two processes.
 """
 
 import sys
@@ -23,7 +23,13 @@ def make_update(data, **settings):
 
     manifest = read_manifest(data)
     task = MusicTransformer(
-        layers=2, hidden=32, attention=32, feed_forward=64, heads=4, max_distance=32, dropout=settings.pop("dropout", 0.0)
+        layers=2,
+        hidden=32,
+        attention=32,
+        feed_forward=64,
+        heads=4,
+        max_distance=32,
+        dropout=settings.pop("dropout", 0.0),
     )
     chosen = {"batch": 4, "optimiser": "adamw", "weight_decay": 0.01, "clip": 1.0, **settings}
     model = task.build(manifest.features)
@@ -92,7 +98,10 @@ def repeated_tokens(data):
     from trainer.backends import current
 
     update, batches = make_update(data, optimiser="adam", clip=0.0, epsilon=1e-8)
-    batch, place = next(batches), [item.path.endswith("embeddings") for item in update.model.trainable_variables].index(True)
+    batch, place = (
+        next(batches),
+        [item.path.endswith("embeddings") for item in update.model.trainable_variables].index(True),
+    )
     variable = update.model.trainable_variables[place]
     before = np.array(current().values([variable])[0])
     gradient = np.array(gradients_of(update)(batch)[1][place])
@@ -109,7 +118,9 @@ def compiled_function(data):
     batch = next(batches)
 
     def loss(batch):
-        total, weight, _ = update.objectives[0].loss(update.model, batch, Context(False, np.int32(0), current().gradient))
+        total, weight, _ = update.objectives[0].loss(
+            update.model, batch, Context(False, np.int32(0), current().gradient)
+        )
         return total / weight
 
     fn = current().compile_function(update.model, loss)

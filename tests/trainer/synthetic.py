@@ -18,7 +18,9 @@ from schemas.settings import to_json
 CORPUS = "synthetic"
 
 
-def write_shard(folder: str, split: str, index: int, total: int, records: Sequence[Record], features: Features) -> Shard:
+def write_shard(
+    folder: str, split: str, index: int, total: int, records: Sequence[Record], features: Features
+) -> Shard:
     """One shard and its index; every record is checked against nothing but its features' order."""
     name, offset, lines, body = shard_name(CORPUS, split, index, total), 0, [], []
     for record in records:
@@ -29,7 +31,9 @@ def write_shard(folder: str, split: str, index: int, total: int, records: Sequen
     os.makedirs(os.path.dirname(idx), exist_ok=True)
     _write(path, b"".join(body))
     _write(idx, "".join(lines).encode())
-    return Shard(name, split, len(records), offset, file_sha256(path), hashlib.sha256("".join(lines).encode()).hexdigest())
+    return Shard(
+        name, split, len(records), offset, file_sha256(path), hashlib.sha256("".join(lines).encode()).hexdigest()
+    )
 
 
 def _write(path: str, data: bytes) -> None:
@@ -49,7 +53,9 @@ def write_dataset(
         for split, records in sorted(splits.items())
         for index in range(shards)
     ]
-    manifest = Manifest(CORPUS, "1", "events", to_json(representation), features, tuple(sorted(written, key=lambda s: s.name)))
+    manifest = Manifest(
+        CORPUS, "1", "events", to_json(representation), features, tuple(sorted(written, key=lambda s: s.name))
+    )
     _write(os.path.join(folder, MANIFEST), manifest_to_json(manifest).encode())
     _write(os.path.join(folder, COMPLETED), b"{}\n")
     return manifest

@@ -51,7 +51,9 @@ def test_the_runs_of_the_paper_have_its_settings():
     assert RUNS["transformer"].task == changed and RUNS["transformer"].settings == settings
 
 
-@pytest.mark.parametrize("size, layers, width, heads", [("tiny", 3, 128, 4), ("base", 12, 768, 12), ("large", 28, 1024, 16)])
+@pytest.mark.parametrize(
+    "size, layers, width, heads", [("tiny", 3, 128, 4), ("base", 12, 768, 12), ("large", 28, 1024, 16)]
+)
 def test_the_rotary_run_has_sizes(size, layers, width, heads):
     task = RUNS["music-transformer-rotary"].sized(size).task
     assert (task.layers, task.hidden, task.heads, task.feed_forward) == (layers, width, heads, 4 * width)

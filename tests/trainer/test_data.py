@@ -80,7 +80,10 @@ def test_a_payload_with_a_changed_byte_is_never_read_differently_than_the_parser
     if fits[0]:
         want = from_example(bytes(payload), everything)
         for field in fields:
-            assert np.asarray(field.values(joined, spans[field.name])[0]).tobytes() == np.asarray(want[field.name]).tobytes()
+            assert (
+                np.asarray(field.values(joined, spans[field.name])[0]).tobytes()
+                == np.asarray(want[field.name]).tobytes()
+            )
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +136,9 @@ def test_lists_of_integers_are_read_through_the_parser(tmp_path):
     manifest = write_dataset(str(tmp_path), features, {"train": records})
     source = Reader(str(tmp_path), manifest, "train")
     batch = next(source.in_order(9))
-    assert {tuple(row) for row in batch["pitches"].tolist()} == {tuple(record["pitches"].tolist()) for record in records}
+    assert {tuple(row) for row in batch["pitches"].tolist()} == {
+        tuple(record["pitches"].tolist()) for record in records
+    }
     assert batch["step"].dtype == np.int64 and sorted(batch["step"].tolist()) == list(range(-8, 1))
 
 

@@ -14,7 +14,9 @@ def test_each_epoch_holds_every_record_once(size, seed, epoch):
     assert np.array_equal(np.sort(found), np.arange(size))
 
 
-@given(size=st.integers(2, 2**40), seed=st.integers(0, 99), places=st.lists(st.integers(0, 2**40), min_size=1, max_size=9))
+@given(
+    size=st.integers(2, 2**40), seed=st.integers(0, 99), places=st.lists(st.integers(0, 2**40), min_size=1, max_size=9)
+)
 def test_a_place_finds_its_record_without_knowing_the_others(size, seed, places):
     places = np.array([place % size for place in places])
     together = permutation(seed, 0, size, places)
@@ -50,5 +52,6 @@ def test_the_examples_do_not_depend_on_the_size_of_a_batch_even_when_it_changes_
 
 def test_a_batch_that_crosses_an_epoch_takes_the_rest_of_one_and_the_beginning_of_the_next():
     assert np.array_equal(
-        order(0, 8, 4, 10), np.concatenate([permutation(0, 0, 10, np.array([8, 9])), permutation(0, 1, 10, np.array([0, 1]))])
+        order(0, 8, 4, 10),
+        np.concatenate([permutation(0, 0, 10, np.array([8, 9])), permutation(0, 1, 10, np.array([0, 1]))]),
     )

@@ -16,7 +16,14 @@ BACKENDS = ("tensorflow", "jax")
 
 
 def compute(backend, data, out, *states):
-    words = [sys.executable, str(ROOT / "tests/trainer/step_checks.py"), backend, str(data), str(out), *map(str, states)]
+    words = [
+        sys.executable,
+        str(ROOT / "tests/trainer/step_checks.py"),
+        backend,
+        str(data),
+        str(out),
+        *map(str, states),
+    ]
     done = subprocess.run(words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]
     return dict(np.load(out))

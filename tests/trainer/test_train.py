@@ -86,7 +86,9 @@ def test_a_run_leaves_what_the_documentation_says(finished):
     assert [line["step"] for line in metrics(finished, "train")] == [10, 20, 30, 40]
     assert [line["step"] for line in metrics(finished, "validation")] == [20, 40]
     figures = metrics(finished, "train")[-1]
-    wanted = "loss accuracy learning_rate gradient_norm weight_norm examples_per_second tokens_per_second input_wait epoch"
+    wanted = (
+        "loss accuracy learning_rate gradient_norm weight_norm examples_per_second tokens_per_second input_wait epoch"
+    )
     assert set(wanted.split()) <= figures.keys()
     assert figures["epoch"] == 4.0 and figures["loss"] < metrics(finished, "train")[0]["loss"]
     assert Checkpoints(str(finished)).steps() == [20, 40]
@@ -152,7 +154,9 @@ def test_two_processes_cannot_train_in_one_folder(data, finished):
 
 
 def test_a_damaged_checkpoint_is_skipped_by_name_and_the_end_is_the_same(data, finished, copy):
-    victim = max((copy / "checkpoints" / "40").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+    victim = max(
+        (copy / "checkpoints" / "40").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0
+    )
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)

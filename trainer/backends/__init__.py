@@ -16,6 +16,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 from schemas.errors import MissingExtra
@@ -24,7 +28,7 @@ _MODULES = {"tensorflow": "trainer.backends.tensorflow_step", "jax": "trainer.ba
 
 
 def choose(backend: str) -> str:
-    """`auto` resolved: TensorFlow where it is installed, else JAX. Raises MissingExtra where the one asked for is absent."""
+    """`auto` resolved: TensorFlow where it is installed, else JAX. Raises MissingExtra for one that is absent."""
     if backend == "auto":
         backend = "tensorflow" if importlib.util.find_spec("tensorflow") else "jax"
     if importlib.util.find_spec(backend) is None:
@@ -40,7 +44,27 @@ def set_backend(backend: str) -> str:
         # Orbax starts a JAX client, which would take the accelerator's memory away from TensorFlow.
         os.environ["JAX_PLATFORMS"] = "cpu"
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        with _without_greetings():
+            importlib.import_module("tensorflow")
     return backend
+
+
+@contextmanager
+def _without_greetings() -> Iterator[None]:
+    """Hides what TensorFlow writes while it is loaded, before its log level counts; if loading fails it is shown."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            os.write(terminal, kept.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
 
 
 def current() -> ModuleType:

@@ -1,7 +1,7 @@
 """JAX: how a function is differentiated, compiled and saved. The functions are described in the package.
 
-Keras variables hold state, compiled functions may not. A `StatelessScope` stands in between: inside it variables are what the
-function was given, and assignments are collected and handed out.
+Keras variables hold state, compiled functions may not. A `StatelessScope` stands in between: inside it variables are
+what the function was given, and assignments are collected and handed out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def prepare(deterministic: bool) -> None:
 
 
 def compile_step(fn: Callable[..., Any], variables: Sequence[Any]) -> Callable[..., Any]:
-    """`fn` compiled with the variables as donated arguments and results; what it assigns is put back after each call."""
+    """`fn` compiled, the variables donated to it and taken back; what it assigns is put in place after each call."""
     variables = list(variables)
 
     def pure(state: list[Any], *arrays: Any) -> tuple[list[Any], Any]:
@@ -59,8 +59,10 @@ def compile_function(model: keras.Model, fn: Callable[..., Any]) -> Callable[...
     return call
 
 
-def gradients(fn: Callable[[], tuple[Tensor, Any]], variables: Sequence[Any], state: Sequence[Any]) -> tuple[Any, list[Tensor]]:
-    """Value of `fn` and the gradients of its first result; what `fn` assigns to `state` (random seeds, averages) stays."""
+def gradients(
+    fn: Callable[[], tuple[Tensor, Any]], variables: Sequence[Any], state: Sequence[Any]
+) -> tuple[Any, list[Tensor]]:
+    """Value of `fn` and the gradients of its first result; what it assigns to `state` (seeds, averages) stays."""
     variables, state = list(variables), list(state)
 
     def pure(moving: list[Any], resting: list[Any]) -> tuple[Tensor, Any]:
@@ -87,7 +89,9 @@ def values(variables: Sequence[Any]) -> list[Any]:
 
 def abstract(variables: Sequence[Any]) -> list[Any]:
     """Shape, type and place of each variable."""
-    return [jax.ShapeDtypeStruct(item.value.shape, item.value.dtype, sharding=item.value.sharding) for item in variables]
+    return [
+        jax.ShapeDtypeStruct(item.value.shape, item.value.dtype, sharding=item.value.sharding) for item in variables
+    ]
 
 
 def restore(variables: Sequence[Any], arrays: Sequence[Any]) -> None:

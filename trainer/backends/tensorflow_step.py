@@ -32,11 +32,13 @@ def _has_xla() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def gradients(fn: Callable[[], tuple[Tensor, Any]], variables: Sequence[Any], state: Sequence[Any]) -> tuple[Any, list[Tensor]]:
+def gradients(
+    fn: Callable[[], tuple[Tensor, Any]], variables: Sequence[Any], state: Sequence[Any]
+) -> tuple[Any, list[Tensor]]:
     """Value of `fn` and the gradients of its first result.
 
-    Every gradient is made dense: that of an embedding comes as rows with repeated ids, which an optimiser with a second moment
-    would square one by one.
+    Every gradient is made dense: that of an embedding comes as rows with repeated ids, which an optimiser with a
+    second moment would square one by one.
     """
     values = [variable.value for variable in variables]
     with tf.GradientTape() as tape:
@@ -60,7 +62,7 @@ def values(variables: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
 
 
 def abstract(variables: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
-    """An array of the shape and type of each variable, which takes no memory of its own; Orbax then reads into NumPy."""
+    """An array of the shape and type of each variable, without memory of its own; Orbax then reads into NumPy."""
     return [np.broadcast_to(np.zeros((), tf.as_dtype(item.dtype).as_numpy_dtype), item.shape) for item in variables]
 
 

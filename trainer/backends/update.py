@@ -1,7 +1,7 @@
 """One update of the weights, written once in keras.ops; differentiating and compiling are left to the backend's file.
 
-Sums, not means: totals, weights and gradients are added over the parts of a batch and divided once. So padding, masks, remainders
-and accumulation give the same number.
+Sums, not means: totals, weights and gradients are added over the parts of a batch and divided once. So padding,
+masks, remainders and accumulation give the same number.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Update:
     """The only way weights move: call it with a batch and get the logs of that step.
 
     Attributes:
-        model, objectives, optimisers: what is trained; one optimiser for each objective.
-        variables: everything that a step may change, in a stable order: weights, random seeds, optimisers. This, and nothing
+        model, objectives, optimisers: what is trained; one optimiser for each objective. variables: everything that a
+        step may change, in a stable order: weights, random seeds, optimisers. This, and nothing
             else, is what a checkpoint holds.
     """
 
@@ -41,7 +41,9 @@ class Update:
         self._compiled: dict[tuple[bool, ...], Callable[..., Logs]] = {}
 
     def __call__(self, batch: Batch, learning_rate: float, seed: int, active: tuple[bool, ...]) -> Logs:
-        """Logs of one step, scalars that may still be on the device: loss, weight (what it was divided by), gradient_norm, weight_norm, the objectives' own.
+        """Logs of one step, scalars that may still be on the device.
+
+        They are loss, weight (what it was divided by), gradient_norm, weight_norm, and the objectives' own.
 
         `batch`: {name: [batch, ...]}; `seed`: changes with the step; `active`: which objectives move.
         """
@@ -59,7 +61,12 @@ class Update:
         return logs
 
     def _minimise(
-        self, objective: Objective, optimiser: keras.optimizers.Optimizer, batch: Batch, learning_rate: Tensor, seed: Tensor
+        self,
+        objective: Objective,
+        optimiser: keras.optimizers.Optimizer,
+        batch: Batch,
+        learning_rate: Tensor,
+        seed: Tensor,
     ) -> Logs:
         variables = objective.variables(self.model)
         sums, grads = self.sums_and_gradients(objective, batch, seed)
@@ -71,8 +78,10 @@ class Update:
         logs["weight_norm"] = global_norm([item.value for item in variables])
         return logs
 
-    def sums_and_gradients(self, objective: Objective, batch: Batch, seed: Tensor) -> tuple[dict[str, Sum], list[Tensor]]:
-        """{name: (total, weight)}, "loss" among them, and the gradients of the loss's total, added over the parts of a batch."""
+    def sums_and_gradients(
+        self, objective: Objective, batch: Batch, seed: Tensor
+    ) -> tuple[dict[str, Sum], list[Tensor]]:
+        """{name: (total, weight)}, "loss" among them, and its gradients, added over the parts of a batch."""
         variables = objective.variables(self.model)
         moving = {id(item) for item in variables}
         state = [item for item in self.model.variables if id(item) not in moving]
