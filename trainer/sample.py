@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,9 @@ class Sampling:
     checkpoint: str = setting("best", help="best, last, or a step", metavar="best|last|N")
     count: int = setting(4, help="how many samples")
     given: str = setting("", help="MIDI file that every sample begins with and goes on from", metavar="FILE")
+    given_length: str = setting(
+        "", help="how much of the file's beginning is taken; without it at most half of --length", metavar="N|Ns"
+    )
     note: int = setting(-1, help="MIDI pitch of one note that every sample begins with", metavar="PITCH")
     length: str = setting("1024", help="tokens, or with an s seconds of music, what is given included", metavar="N|Ns")
     seed: int = setting(0, help="equal seeds give equal music on one backend")
@@ -59,12 +63,20 @@ class Sampling:
 
     def __post_init__(self) -> None:
         parse_length(self.length)
+        self.given_limit()
         if self.count < 1:
             raise UsageError(f"--count {self.count}: must be 1 or more")
         if self.given and self.note >= 0:
             raise UsageError("--given and --note: a sample begins with one of them, not with both")
         if self.note > 127:
             raise UsageError(f"--note {self.note}: a MIDI pitch is 0..127")
+
+    def given_limit(self) -> int | float:
+        """The most tokens (int) or seconds (float) of what is given that are taken."""
+        if self.given_length:
+            return parse_length(self.given_length)
+        length = parse_length(self.length)
+        return max(1, length // 2) if isinstance(length, int) else length / 2
 
 
 def beginning(settings: Sampling) -> Piece | None:
@@ -92,14 +104,15 @@ def sample(run: str, settings: Sampling, sampler: Sampler) -> dict[str, Any]:
         MachineError: nothing that renders sound is installed.
     """
     _check_output(settings)
-    given = beginning(settings)
+    piece = beginning(settings)
     from trainer.checkpoint import load_run
 
     loaded = load_run(run, settings.checkpoint)
+    given = opening(piece, loaded, settings.given_limit())
     records = loaded.task.sample(
         loaded.model,
         loaded.representation,
-        _fitting(given, loaded),
+        given,
         settings.count,
         parse_length(settings.length),
         settings.seed,
@@ -128,8 +141,26 @@ def _check_output(settings: Sampling) -> None:
         raise UsageError(f"{path}: already there. Choose another --output, or replace it with --overwrite.")
 
 
-def _fitting(given: Piece | None, loaded: Loaded) -> Piece | None:
-    if given is not None and not loaded.representation.fits(given):
+def opening(given: Piece | None, loaded: Loaded, limit: int | float) -> Piece | None:
+    """The beginning of what is given, at most so many tokens (int) or seconds (float) of it.
+
+    Notes that sound where it is cut end there.
+    """
+    if given is None:
+        return None
+    representation, tokens = loaded.representation, loaded.representation.tokens(_fitting(given, loaded))
+    count = limit
+    if isinstance(limit, float):
+        count = bisect_right(range(len(tokens)), limit, key=lambda n: representation.count_seconds(tokens[: n + 1]))
+    if len(tokens) <= count:
+        return given
+    tokens = tokens[: int(count)]
+    record = {"tokens": tokens, "start_token": np.int64(0), "piece_tokens": np.int64(len(tokens))}
+    return representation.decode([record])
+
+
+def _fitting(given: Piece, loaded: Loaded) -> Piece:
+    if not loaded.representation.fits(given):
         raise UsageError(
             f"{given.name}: a pitch is outside what this run was trained on: {to_json(loaded.representation)}"
         )
@@ -192,4 +223,6 @@ def table(result: dict[str, Any]) -> str:
         lines.append(
             f"  {row['midi']} .wav .png  {row['notes']} notes, {row['seconds']:.1f} s, {row['tokens']} tokens{copied}"
         )
+    if result["given_tokens"]:
+        lines.append(f"  each begins with {result['given_tokens']} tokens of what was given")
     return "\n".join(lines)

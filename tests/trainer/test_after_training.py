@@ -46,6 +46,10 @@ def road(tmp_path_factory):
     synthetic().scales(str(root / "data"), window=64)
     synthetic().scales(str(root / "other"), window=32)
     (root / "given.mid").write_bytes(write_midi(Piece("given", Notes.of([0, 240], [240, 480], [60, 64], [80, 80]))))
+    steps = np.arange(200) * 240
+    (root / "long.mid").write_bytes(
+        write_midi(Piece("long", Notes.of(steps, steps + 240, 40 + np.arange(200) % 40, 80)))
+    )
     lines = {
         "train": f"train tiny-chorales --data {root}/data --output {root}/run --backend jax {TINY}",
         "sliding": f"evaluate {root}/run --protocol sliding --window 32 --hop 16 --checkpoint last --json",
@@ -60,6 +64,9 @@ def road(tmp_path_factory):
         "again": f"sample {root}/run --output {root}/two --count 2 --length 64 --json",
         "seed": f"sample {root}/run --output {root}/three --count 1 --length 64 --seed 1 --sampler nucleus --json",
         "given": f"sample {root}/run --output {root}/four --count 1 --length 40 --given {root}/given.mid --json",
+        "long": f"sample {root}/run --output {root}/seven --count 1 --length 40 --given {root}/long.mid --json",
+        "some": f"sample {root}/run --output {root}/eight --count 1 --length 60 --given {root}/long.mid "
+        "--given-length 1s --json",
         "note": f"sample {root}/run --output {root}/five --count 1 --length 3s --note 60 --allow-longer --json",
         "existing": f"sample {root}/run --output {root}/one --count 2",
         "too long": f"sample {root}/run --output {root}/six --length 65",
@@ -167,6 +174,15 @@ def test_a_sample_begins_with_the_file_that_was_given(road):
     piece = read_midi(Path(row["midi"]).read_bytes(), row["midi"])
     first = np.argsort(piece.notes.start, kind="stable")[:2]
     assert sorted(piece.notes.pitch[first].tolist()) == [60, 64]
+
+
+def test_of_a_long_file_only_the_beginning_is_taken_and_the_rest_of_the_length_is_new(road):
+    half, second = made(road, "long"), made(road, "some")
+    assert 10 < half["given_tokens"] <= 22  # half of 40, and the releases of what sounds there
+    assert half["samples"][0]["tokens"] == 40
+    piece = read_midi(Path(second["samples"][0]["midi"]).read_bytes(), "second")
+    assert piece.notes.pitch[:4].tolist() == [40, 41, 42, 43]  # four notes a second
+    assert second["given_tokens"] < 20
 
 
 def test_a_sample_begins_with_the_note_that_was_given_and_lasts_as_long_as_asked(road):

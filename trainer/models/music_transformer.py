@@ -9,6 +9,7 @@ differ from the paper: no dropout inside attention; initial weights are drawn by
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -252,13 +253,8 @@ def _enough(representation: Any, rows: np.ndarray, length: int | float) -> bool:
 
 
 def _first(representation: Any, tokens: np.ndarray, seconds: float) -> int:
-    """How many tokens it takes to last this long, by bisection."""
-    low, high = 0, len(tokens)
-    while low < high:
-        middle = (low + high) // 2
-        enough = representation.count_seconds(tokens[:middle]) >= seconds
-        low, high = (low, middle) if enough else (middle + 1, high)
-    return low
+    """How many tokens it takes to last this long."""
+    return bisect_left(range(len(tokens)), seconds, key=lambda count: representation.count_seconds(tokens[:count]))
 
 
 def _record(tokens: np.ndarray) -> Record:
