@@ -13,11 +13,11 @@ from beam_pipelines.commit import finish, is_pending
 from beam_pipelines.config import Build
 from beam_pipelines.ending import dry_run, say, say_start, tell_end
 from beam_pipelines.folder import WORKING, Folder, read_lines, read_value, write_value
-from beam_pipelines.launch import check_beam_options, engine, run
+from beam_pipelines.launch import check_beam_options, check_runner, engine, run
 from beam_pipelines.listing import write_listing
 from beam_pipelines.lock import locked
 from beam_pipelines.progress import Display, forget_ticks
-from beam_pipelines.stages import Commit, Decide, SurveyItems, WriteShards
+from beam_pipelines.stages import Commit, Decide, SurveyItems, WriteShards, told
 from beam_pipelines.survey import surveyed_items
 from beam_pipelines.suspects import gather_suspects
 from beam_pipelines.workload import sensible_workers
@@ -50,6 +50,7 @@ def prepare(build: Build, beam_options: Sequence[str], as_json: bool) -> int:
         Interrupted: a worker was lost; the same command continues.
     """
     check_beam_options(beam_options)
+    check_runner(build.runner)
     check_output(build)
     if build.corpus.needs_input and not build.input:
         raise UsageError(
@@ -79,9 +80,10 @@ def _build(build: Build, folder: Folder, beam_options: Sequence[str]) -> int:
     """Runs the graph in a locked folder; returns how many shards were there already."""
     _start_afresh(folder)
     write_value(folder.state, {"build_fingerprint": build.fingerprint, "choices": build.choices})
-    listing = write_listing(build, folder)
+    with told(folder):
+        listing = write_listing(build, folder)
     gather_suspects(folder)
-    surveyed = surveyed_items(folder, listing.parts, build.retry_quarantined)
+    surveyed = surveyed_items(build, folder, listing.parts)
     where = engine(build, build.workers or sensible_workers(build, folder, listing), beam_options)
     say_start(build, folder, listing, surveyed, where)
     how = {"runner": build.runner, "workers": where.workers, "started": now(), "argv": sys.argv}

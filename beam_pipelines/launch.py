@@ -18,11 +18,11 @@ from beam_pipelines.lock import workers_of
 from beam_pipelines.progress import Display
 from beam_pipelines.worker import command
 from schemas.errors import Interrupted, UsageError
-from schemas.registry import nearest
+from schemas.registry import check_name, nearest
 
 with without_unneeded_packages():
     import apache_beam as beam
-    from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+    from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
     from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
@@ -46,6 +46,11 @@ def check_beam_options(options: Sequence[str]) -> None:
         known = [name for action in parser._actions for name in action.option_strings]
         guess = nearest(unknown[0].partition("=")[0], known)
         raise UsageError(f"{unknown[0]} is no Beam option." + (f" Did you mean {guess}?" if guess else ""))
+
+
+def check_runner(name: str) -> None:
+    """Raises UsageError, with the nearest name, for a runner that Beam does not have."""
+    check_name(name, StandardOptions.KNOWN_RUNNER_NAMES, "runner")
 
 
 def _subclasses(kind: type) -> Iterator[Any]:

@@ -95,9 +95,10 @@ def carefully(build: Build, item: Item) -> Report:
 
 def survey_part(build: Build, folder: Folder, part: int, done: Callable[[], None]) -> int:
     """Writes the reports on one part, unless they are there; returns how many were made. `done` hears of each."""
-    listed, items = read_part(folder, part)
-    if is_surveyed(folder, part, listed, len(items), build.retry_quarantined):
+    items = read_part(folder, part)[1]
+    if is_surveyed(build, folder, part):
         return 0
+    header = _header(build, folder, part)
     reports, suspects, reading = [], read_suspects(folder), Reading(folder)
     for item in items:
         reading.begin(item.name)
@@ -105,28 +106,37 @@ def survey_part(build: Build, folder: Folder, part: int, done: Callable[[], None
         reports.append(report_to_json(report))
         done()
     reading.end()
-    write_lines(folder.survey(part), [{"listed": listed}, *reports])
+    write_lines(folder.survey(part), [header, *reports])
     return len(items)
 
 
-def is_surveyed(folder: Folder, part: int, listed: str, items: int, retry_quarantined: bool = False) -> bool:
-    """Whether whole reports on exactly these items are there."""
+def _header(build: Build, folder: Folder, part: int) -> dict[str, Any]:
+    """What reports are about: the items of a part, and when each of their files was last changed (0: not known)."""
+    listed, items = read_part(folder, part)
+    return {"listed": listed, "modified": [_modified(os.path.join(build.input, item.path)) for item in items]}
+
+
+def _modified(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except (OSError, ValueError):
+        return 0
+
+
+def is_surveyed(build: Build, folder: Folder, part: int) -> bool:
+    """Whether whole reports on exactly these items, as they now are, are there."""
     try:
         header, *reports = read_lines(folder.survey(part))
     except (FileNotFoundError, ValueError):
         return False
-    if header != {"listed": listed} or len(reports) != items:
+    if header != _header(build, folder, part) or len(reports) != len(header["modified"]):
         return False
-    return not (retry_quarantined and any(is_bad(report_from_json(report)) for report in reports))
+    return not (build.retry_quarantined and any(is_bad(report_from_json(report)) for report in reports))
 
 
-def surveyed_items(folder: Folder, parts: int, retry_quarantined: bool = False) -> int:
+def surveyed_items(build: Build, folder: Folder, parts: int) -> int:
     """How many items need no second look."""
-    count = 0
-    for part in range(parts):
-        listed, items = read_part(folder, part)
-        count += len(items) if is_surveyed(folder, part, listed, len(items), retry_quarantined) else 0
-    return count
+    return sum(len(read_part(folder, part)[1]) for part in range(parts) if is_surveyed(build, folder, part))
 
 
 def is_bad(report: Report) -> bool:

@@ -1,5 +1,6 @@
 """`prepare` in one process: accounts, refusals, and what a half-built folder means."""
 
+import errno
 import json
 import os
 from dataclasses import dataclass, replace
@@ -9,9 +10,11 @@ import pytest
 from beam_pipelines.build import prepare
 from beam_pipelines.corpora.corpus import Skip
 from beam_pipelines.corpora.midi import MidiFolder
+from beam_pipelines.folder import Folder, read_value
 from beam_pipelines.seal import read_seal
+from beam_pipelines.stages import told
 from beam_pipelines.verify import verify
-from schemas.errors import InputError, MissingExtra, StrettoError, UsageError
+from schemas.errors import InputError, MachineError, MissingExtra, StrettoError, UsageError
 from schemas.hashing import file_sha256
 from schemas.manifest import read_manifest
 from schemas.music import Notes, Piece
@@ -233,11 +236,18 @@ def test_a_new_file_is_surveyed_when_a_build_continues(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["account"]["inputs"] == 11
 
 
-def test_quarantined_inputs_are_looked_at_again_when_asked(tmp_path):
+def test_a_repaired_file_is_surveyed_when_a_build_continues(tmp_path):
     build = half_built(tmp_path)
     write_piece(tmp_path / "in", "bad.mid", made_piece(77))
-    assert prepare(replace(build, max_bad="0", retry_quarantined=True), [], as_json=False) == 0
+    write_piece(tmp_path / "in", "003.mid", made_piece(78))
+    assert prepare(replace(build, max_bad="0"), [], as_json=False) == 0
     assert {line["status"] for line in ledger(build.output)} == {"written"}
+
+
+def test_quarantined_inputs_are_looked_at_again_when_asked(tmp_path, monkeypatch, capsys):
+    build = half_built(tmp_path)
+    assert prepare(replace(build, retry_quarantined=True), [], as_json=False) == 0
+    assert "8 of 10 inputs are surveyed" in capsys.readouterr().err
 
 
 def test_a_killed_commit_is_finished_without_a_graph(made, monkeypatch, capsys):
@@ -258,6 +268,16 @@ def test_options_of_beam_are_checked(tmp_path):
         prepare(build, ["--runner=DirectRunner"], as_json=False)
     with pytest.raises(UsageError, match="Did you mean --job_name"):
         prepare(build, ["--jop_name=x"], as_json=False)
+    with pytest.raises(UsageError, match="unknown runner 'DirctRunner'. Did you mean 'DirectRunner'"):
+        prepare(replace(build, runner="DirctRunner"), [], as_json=False)
+    assert not os.path.exists(build.building)
+
+
+def test_a_full_disk_is_said_in_one_sentence(tmp_path):
+    folder = Folder(str(tmp_path))
+    with pytest.raises(MachineError, match="No space left on device. Free some space"), told(folder):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "shard"))
+    assert read_value(folder.outcome)["exit_code"] == 4
 
 
 def test_a_corpus_without_its_folder_is_refused(tmp_path):
