@@ -54,7 +54,11 @@ class Sampling:
         "", help="how much of the file's beginning is taken; without it at most half of --length", metavar="N|Ns"
     )
     note: int = setting(-1, help="MIDI pitch of one note that every sample begins with", metavar="PITCH")
-    length: str = setting("1024", help="tokens, or with an s seconds of music, what is given included", metavar="N|Ns")
+    length: str = setting(
+        "",
+        help="tokens, or with an s seconds of music, what is given included; without it the trained length",
+        metavar="N|Ns",
+    )
     seed: int = setting(0, help="equal seeds give equal music on one backend")
     data: str = setting(
         "", help="dataset whose train split is searched for copied runs; without it the run's own", metavar="DIR"
@@ -62,20 +66,20 @@ class Sampling:
     overwrite: bool = setting(False, help="replace samples that are already in the folder")
 
     def __post_init__(self) -> None:
-        parse_length(self.length)
-        self.given_limit()
+        for text in (self.length, self.given_length):
+            if text:
+                parse_length(text)
         if self.count < 1:
             raise UsageError(f"--count {self.count}: must be 1 or more")
         if self.given and self.note >= 0:
             raise UsageError("--given and --note: a sample begins with one of them, not with both")
-        if self.note > 127:
+        if not -1 <= self.note <= 127:
             raise UsageError(f"--note {self.note}: a MIDI pitch is 0..127")
 
-    def given_limit(self) -> int | float:
-        """The most tokens (int) or seconds (float) of what is given that are taken."""
+    def given_limit(self, length: int | float) -> int | float:
+        """The most tokens (int) or seconds (float) of what is given that are taken into music of this length."""
         if self.given_length:
             return parse_length(self.given_length)
-        length = parse_length(self.length)
         return max(1, length // 2) if isinstance(length, int) else length / 2
 
 
@@ -108,13 +112,14 @@ def sample(run: str, settings: Sampling, sampler: Sampler) -> dict[str, Any]:
     from trainer.checkpoint import load_run
 
     loaded = load_run(run, settings.checkpoint)
-    given = opening(piece, loaded, settings.given_limit())
+    length = parse_length(settings.length) if settings.length else int(loaded.model.window)
+    given = opening(piece, loaded, settings.given_limit(length))
     records = loaded.task.sample(
         loaded.model,
         loaded.representation,
         given,
         settings.count,
-        parse_length(settings.length),
+        length,
         settings.seed,
         sampler,
     )
@@ -128,6 +133,7 @@ def sample(run: str, settings: Sampling, sampler: Sampler) -> dict[str, Any]:
         "backend": _backend(),
         "given_tokens": given_tokens,
         **{name: value for name, value in to_json(settings).items() if name not in ("output", "overwrite", "data")},
+        "length": settings.length or str(length),
         "sampler": to_json(sampler),
         "samples": [{**row, "longest_copied_run": run} for row, run in zip(rows, copied, strict=True)],
     }

@@ -62,7 +62,7 @@ def road(tmp_path_factory):
         "missing split": f"evaluate {root}/run --split test",
         "sample": f"sample {root}/run --output {root}/one --count 2 --length 64 --json",
         "again": f"sample {root}/run --output {root}/two --count 2 --length 64 --json",
-        "seed": f"sample {root}/run --output {root}/three --count 1 --length 64 --seed 1 --sampler nucleus --json",
+        "seed": f"sample {root}/run --output {root}/three --count 1 --seed 1 --sampler nucleus --json",
         "given": f"sample {root}/run --output {root}/four --count 1 --length 40 --given {root}/given.mid --json",
         "long": f"sample {root}/run --output {root}/seven --count 1 --length 40 --given {root}/long.mid --json",
         "some": f"sample {root}/run --output {root}/eight --count 1 --length 60 --given {root}/long.mid "
@@ -167,6 +167,11 @@ def test_equal_seeds_give_equal_samples_and_other_seeds_others(road):
     assert hashes[2][0] not in hashes[0]
     midi = [(road[0] / folder / "sample-000.mid").read_bytes() for folder in ("one", "two")]
     assert midi[0] == midi[1]
+
+
+def test_without_a_length_samples_are_as_long_as_what_was_trained_on(road):
+    assert made(road, "seed")["samples"][0]["tokens"] == 64
+    assert made(road, "seed")["length"] == "64"
 
 
 def test_a_sample_begins_with_the_file_that_was_given(road):
