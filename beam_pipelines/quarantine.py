@@ -1,7 +1,7 @@
 """Quarantine: what is known of each bad input, and how many bad inputs a build bears."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from schemas.errors import InputError
@@ -20,7 +20,7 @@ def allowed_bad(allowance: str, inputs: int) -> float:
     return float(allowance[:-1]) / 100 * inputs if allowance.endswith("%") else float(allowance)
 
 
-def check_allowance(bad: list[Mapping[str, Any]], inputs: int, allowance: str, where: str) -> None:
+def check_allowance(bad: Sequence[Mapping[str, Any]], inputs: int, allowance: str, where: str) -> None:
     """Raises InputError where more inputs are bad than allowed, naming some and the file that names all."""
     if len(bad) <= allowed_bad(allowance, inputs):
         return
