@@ -24,17 +24,10 @@ _TINY_CHORALES = Run(
     name="tiny-chorales",
     family="music-transformer",
     task=MusicTransformer(
-        layers=3,
-        hidden=128,
-        attention=128,
-        feed_forward=512,
-        heads=4,
-        positions="rotary",
-        activation="gelu",
-        dropout=0.1,
+        layers=3, hidden=128, attention=128, feed_forward=512, heads=4, positions="rotary", activation="gelu"
     ),
     settings=TrainSettings(
-        steps=600,
+        steps=500,
         batch=8,
         optimiser="adamw",
         learning_rate=2e-3,
@@ -43,13 +36,18 @@ _TINY_CHORALES = Run(
         weight_decay=0.05,
         clip=1.0,
         epsilon=1e-8,
-        checkpoint_every=200,
-        keep=1,
-        sample_every=300,
+        checkpoint_every=250,
+        sample_every=500,
         log_every=20,
     ),
-    expected="Validation nats per token at most 0.65 of a bigram's, in under three minutes on two cores.",
-    command="stretto train tiny-chorales --data DIR --output RUN (a dataset of music21-chorales, events, --window 256)",
+    expected=(
+        "About 1.15 nats per token on validation, 0.4 of what a bigram counted on train gives (2.85), after one to two "
+        "minutes on two cores. 0.7 million weights; rotary, because that is fastest on a CPU."
+    ),
+    command=(
+        "stretto train tiny-chorales --data DIR --output RUN "
+        "(of music21-chorales, events, --window 256 --transpose=-3..3)"
+    ),
 )
 
 _MUSIC_TRANSFORMER = Run(
