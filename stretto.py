@@ -116,3 +116,7 @@ def asks_for_traceback(words: Sequence[str]) -> bool:
     """Whether -v was typed; asked of the words themselves, because parsing them may be what failed."""
     typed = words[: words.index("--")] if "--" in words else words
     return any(word in ("-v", "--verbose") for word in typed)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -85,20 +85,53 @@ def list_attribute(feature: Feature) -> str:
 def to_example(record: Mapping[str, Any], features: Features) -> bytes:
     """One record as the bytes of a tf.train.Example; equal records give equal bytes.
 
-    The record must match its features (`check_record`).
+    The features stand in the order of their names. They are laid out here because protobuf promises no order: its own
+    deterministic one puts "key" before "k" today. The record must match its features (`check_record`).
     """
-    example = example_class()()
-    slots = example.features.feature
-    for name, feature in features.items():
-        values = getattr(slots[name], list_attribute(feature)).value
-        value = record[name]
-        if feature.dtype == "bytes":
-            values.append(value)
-        elif feature.storage == "raw":
-            values.append(np.ascontiguousarray(value, _little_endian(feature)).tobytes())
-        else:
-            values.extend(np.asarray(value).ravel().tolist())
-    return bytes(example.SerializeToString(deterministic=True))
+    entries = b"".join([_entry(name, features[name], record[name]) for name in sorted(features)])
+    return _delimited(b"\x0a", entries)
+
+
+_LIST_TAGS = {"bytes_list": b"\x0a", "float_list": b"\x12", "int64_list": b"\x1a"}
+
+
+def _entry(name: str, feature: Feature, value: Any) -> bytes:
+    """One entry of the map from names to features."""
+    data, attribute = _value_bytes(feature, value), list_attribute(feature)
+    values = _delimited(b"\x0a", data) if data or attribute == "bytes_list" else b""
+    slot = _delimited(b"\x12", _delimited(_LIST_TAGS[attribute], values))
+    return _delimited(b"\x0a", _delimited(b"\x0a", name.encode()) + slot)
+
+
+def _value_bytes(feature: Feature, value: Any) -> bytes:
+    """A byte string as it is, an array as its bytes, a list as packed numbers."""
+    if feature.dtype == "bytes":
+        return bytes(value)
+    if feature.storage == "raw":
+        return np.ascontiguousarray(value, _little_endian(feature)).tobytes()
+    if feature.dtype == "float32":
+        return np.asarray(value, "<f4").tobytes()
+    return b"".join([varint(number) for number in np.asarray(value).ravel().tolist()])
+
+
+def _delimited(tag: bytes, data: bytes) -> bytes:
+    return tag + varint(len(data)) + data
+
+
+def varint(value: int) -> bytes:
+    """A whole number of 64 bits in groups of seven, the lowest first; a negative one as its two's complement."""
+    if 0 <= value < 128:
+        return _SHORT_VARINTS[value]
+    value &= (1 << 64) - 1
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+_SHORT_VARINTS = [bytes([value]) for value in range(128)]
 
 
 @cache
@@ -121,7 +154,7 @@ def from_example(payload: bytes, features: Features) -> Record:
 def _value(name: str, slot: Any, feature: Feature) -> Any:
     values = getattr(slot, list_attribute(feature)).value
     if list_attribute(feature) != "bytes_list":
-        return _shaped(name, np.array(values, feature.dtype), feature)
+        return _shaped(name, _numbers(name, values, feature), feature)
     if len(values) != 1:
         raise RecordError(f"feature {name!r}: expected one byte string, got {len(values)}")
     if feature.dtype == "bytes":
@@ -131,6 +164,13 @@ def _value(name: str, slot: Any, feature: Feature) -> Any:
     if len(values[0]) % _little_endian(feature).itemsize:
         raise RecordError(f"feature {name!r}: {len(values[0])} bytes are no whole number of {feature.dtype}")
     return _shaped(name, np.frombuffer(values[0], _little_endian(feature)).astype(feature.dtype), feature)
+
+
+def _numbers(name: str, values: Any, feature: Feature) -> np.ndarray[Any, Any]:
+    try:
+        return np.array(list(values), feature.dtype)
+    except OverflowError as error:
+        raise RecordError(f"feature {name!r}: {error}") from error
 
 
 def _shaped(name: str, array: np.ndarray[Any, Any], feature: Feature) -> np.ndarray[Any, Any]:

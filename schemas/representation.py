@@ -10,7 +10,9 @@ from schemas.music import Piece
 class Representation(Protocol):
     """One encoding of music. Implementations are frozen dataclasses whose fields are their settings.
 
-    `encode` and `decode` are one class so that they cannot drift apart.
+    `encode` and `decode` are one class so that they cannot drift apart. Where moving a piece to another key moves its
+    records in a simple way, a representation may offer `transposed(record, semitones) -> Record`, equal to encoding
+    the transposed piece: copies in other keys then cost a tenth.
     """
 
     def features(self) -> dict[str, Feature]:
