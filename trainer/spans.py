@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from schemas.feature import Feature, Features
-from schemas.record import list_attribute, to_example
+from schemas.record import list_attribute
 
 Array = np.ndarray[Any, Any]
 _LIST_TAGS = {"bytes_list": 0x0A, "float_list": 0x12, "int64_list": 0x1A}
