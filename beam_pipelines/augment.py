@@ -1,8 +1,7 @@
 """Augmentation: copies of a training piece in other keys and tempos; one that leaves the range is dropped, not clipped.
 
 Nothing is drawn at random: every factor is combined with every transposition, in a fixed order, so a copy's key says
-all about it.
-Pieces outside train have one copy, the original.
+all about it. Pieces outside train have one copy, the original.
 """
 
 from collections.abc import Sequence

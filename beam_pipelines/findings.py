@@ -57,9 +57,12 @@ class Report:
     """The outcome of `verify`.
 
     Attributes:
-        folder: the dataset. findings: what is wrong; of one kind at most a hundred. counts: how many there are of each
-        kind. known: what is not as one would wish, but as the manifest says: groups that the corpus itself lets cross
-        its splits. checked: how many shards, records, items, originals and bytes were looked at.
+        folder: the dataset.
+        findings: what is wrong; of one kind at most a hundred.
+        counts: how many there are of each kind.
+        known: what is not as one would wish, but as the manifest says: groups that the corpus itself lets cross its
+            splits.
+        checked: how many shards, records, items, originals and bytes were looked at.
     """
 
     folder: str

@@ -20,11 +20,13 @@ class Item:
     """One input of a build: a music file, or one piece inside a file.
 
     Attributes:
-        name: `schemas.naming.item_name` of corpus, path and part; unique in a build. group: what must stay in one split
-        together (a composition, a folder, a tune). split: the corpus's own split ("train", "validation", "test"), or ""
-        where it has none. path: the file, relative to the root, with "/" between folders; undecodable bytes as
-        surrogate escapes. part: names the piece inside the file, "" for the whole file. refused: why the listing itself
-        already refuses the item, as "reason: sentence"; `read` and `parse` then raise Unreadable.
+        name: `schemas.naming.item_name` of corpus, path and part; unique in a build.
+        group: what must stay in one split together (a composition, a folder, a tune).
+        split: the corpus's own split ("train", "validation", "test"), or "" where it has none.
+        path: the file, relative to the root, with "/" between folders; undecodable bytes as surrogate escapes.
+        part: names the piece inside the file, "" for the whole file.
+        refused: why the listing itself already refuses the item, as "reason: sentence"; `read` and `parse` then raise
+            Unreadable.
     """
 
     name: str

@@ -26,9 +26,9 @@ class Update:
     """The only way weights move: call it with a batch and get the logs of that step.
 
     Attributes:
-        model, objectives, optimisers: what is trained; one optimiser for each objective. variables: everything that a
-        step may change, in a stable order: weights, random seeds, optimisers. This, and nothing
-            else, is what a checkpoint holds.
+        model, objectives, optimisers: what is trained; one optimiser for each objective.
+        variables: everything that a step may change, in a stable order: weights, random seeds, optimisers. This, and
+            nothing else, is what a checkpoint holds.
     """
 
     def __init__(self, model: keras.Model, objectives: Sequence[Objective], settings: TrainSettings) -> None:

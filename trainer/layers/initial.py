@@ -1,7 +1,7 @@
 """Initial weights drawn with NumPy by (seed, path of the variable): equal on every backend, in every process.
 
 Each layer says how a weight of its own is to begin: `layer.<name of the weight>_initializer`, as all layers of Keras
-    do. That object is read for its distribution only; its own random numbers differ between backends.
+do. That object is read for its distribution only; its own random numbers differ between backends.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How a sequence model knows places: sinusoids added to the input, rotations of queries and keys, learnt distances.
 
 Sinusoids: Vaswani et al. 2017, arXiv:1706.03762. Rotations: Su et al. 2021, arXiv:2104.09864. Distances: Huang et al.
-    2018, arXiv:1809.04281, whose skewing needs no [token, token, width] tensor.
+2018, arXiv:1809.04281, whose skewing needs no [token, token, width] tensor.
 """
 
 from __future__ import annotations

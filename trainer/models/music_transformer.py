@@ -2,9 +2,8 @@
 
 Huang et al. 2018, arXiv:1809.04281. It works with any representation whose records hold `tokens` and whose ids after
 the last event are BOS and PAD. `--positions sinusoidal` is the paper's baseline, `--positions rotary`
-(arXiv:2104.09864) the modern one. Where we
-differ from the paper: no dropout inside attention; initial weights are drawn by their path; a learning rate per step,
-    not per token.
+(arXiv:2104.09864) the modern one. Where we differ from the paper: no dropout inside attention; initial weights are
+drawn by their path; a learning rate per step, not per token.
 """
 
 from __future__ import annotations
