@@ -6,6 +6,7 @@ what the function was given, and assignments are collected and handed out.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,9 +18,8 @@ Tensor = Any
 
 def prepare(deterministic: bool) -> None:
     """Makes operations repeat their bits on GPUs where asked for; elsewhere they do."""
-    if deterministic and jax.default_backend() == "gpu":
-        import os
-
+    if deterministic:
+        # Read once, when the first device is asked for: asking first whether there is a GPU would be too late.
         os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
 
 
