@@ -15,6 +15,7 @@ __all__ = ["MAX_MIDI_BYTES", "Unreadable", "read_midi", "write_midi"]
 MAX_MIDI_BYTES = 64 << 20
 _HEADER_BYTES = 14
 _DEFAULT_TEMPO = 500_000
+_LAST_TICK = (1 << 31) - 1
 _FRAME_RATES = {24: 24.0, 25: 25.0, 29: 30000 / 1001, 30: 30.0}
 
 
@@ -132,6 +133,9 @@ def write_midi(piece: Piece) -> bytes:
         ValueError: a tick is beyond 2^31 or a value outside what MIDI can say.
     """
     validate(piece)
+    last = max(int(ticks.max(initial=0)) for ticks in (piece.notes.end, piece.controls.tick, piece.tempo.ticks))
+    if last > _LAST_TICK:
+        raise ValueError(f"{piece.name}: tick {last} is beyond {_LAST_TICK}, the last that can be written")
     score = symusic.Score(piece.tempo.ticks_per_quarter)
     score.tempos.extend(_tempo_events(piece.tempo))
     score.time_signatures.extend([symusic.TimeSignature(*item) for item in piece.time_signatures])

@@ -61,6 +61,12 @@ def test_what_is_no_midi_is_named(data, reason):
     assert "folder/x.mid" in str(caught.value)
 
 
+@pytest.mark.parametrize("start, end", [(2**31, 2**31 + 1), (0, 2**31)])
+def test_a_tick_that_a_file_cannot_hold_is_refused_and_not_wrapped(start, end):
+    with pytest.raises(ValueError, match="beyond 2147483647"):
+        write_midi(Piece("x", Notes.of([start], [end], [60], [64])))
+
+
 def test_a_piece_comes_back_after_writing():
     notes = Notes.of([0, 10, 20], [5, 30, 99], [60, 61, 40], [1, 64, 127], [0, 0, 32], [0, 0, 1])
     tempo = TempoMap.constant(96)
