@@ -1,4 +1,4 @@
-"""START HERE: how a corpus becomes a dataset. `graph` is the pipeline on one screen; `prepare` runs it it."""
+"""START HERE: how a corpus becomes a dataset. `graph` is the pipeline on one screen; `prepare` runs it."""
 
 import os
 import shutil
@@ -133,8 +133,9 @@ def _make_folder(path: str) -> None:
 
 
 def _start_afresh(folder: Folder) -> None:
-    """Removes what an earlier run said of its course and its end; what it made stays."""
+    """Removes what an earlier run said of its course and its end, and what it did not finish; what it made stays."""
     forget_ticks(folder)
+    shutil.rmtree(folder.path("progress", "scratch"), ignore_errors=True)
     for path in (folder.outcome, folder.plan, folder.decisions):
         if os.path.exists(path):
             os.unlink(path)

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import importlib.metadata
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner")
 
 # What may differ between a killed build and its continuation without changing a byte of the result. `--only` and the
 # paths are watched by content: the listing of inputs is compared, and each file's sha256.
-_FREE = frozenset(
+FREE = frozenset(
     {"input", "output", "only", "workers", "runner", "max_bad", "overwrite", "dry_run", "retry_quarantined"}
 )
 
@@ -111,7 +112,7 @@ class Build:
             ("stretch", self.stretch, bool(self.stretch) and all(0.01 <= x <= 100 for x in self.stretch), "0.01..100"),
             ("shards", self.shards, self.shards is None or 1 <= self.shards <= 99_999, "1..99999"),
             ("workers", self.workers, self.workers is None or 1 <= self.workers <= 1024, "1..1024"),
-            ("max-seconds", self.max_seconds, self.max_seconds > 0, "above 0"),
+            ("max-seconds", self.max_seconds, 0 < self.max_seconds < math.inf, "a number above 0"),
             ("max-notes", self.max_notes, self.max_notes > 0, "above 0"),
         ]
         for name, value, fits, allowed in problems:
@@ -136,17 +137,12 @@ class Build:
     @property
     def choices(self) -> dict[str, Any]:
         """What decides the bytes of the dataset, as plain JSON."""
-        return {key: value for key, value in build_to_json(self).items() if key not in _FREE}
+        return {key: value for key, value in build_to_json(self).items() if key not in FREE}
 
     @property
     def fingerprint(self) -> str:
         """sha256 over the choices and the code version: builds with the same one may continue each other."""
         return fingerprint({"choices": self.choices, "code": code_version()})
-
-
-def allowed_bad(allowance: str, inputs: int) -> float:
-    """How many of the inputs may be bad."""
-    return float(allowance[:-1]) / 100 * inputs if allowance.endswith("%") else float(allowance)
 
 
 def representation_name(representation: Representation) -> str:

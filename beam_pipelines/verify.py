@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from beam_pipelines.check_shard import Contents, check_shard, key_at
+from beam_pipelines.config import FREE
 from beam_pipelines.findings import Findings, Report
 from beam_pipelines.statistics import add
 from media.storage import list_files, read_bytes
@@ -41,7 +42,7 @@ def verify(folder: str, against: str | None = None, strict: bool = False) -> Rep
         InputError: the folder is not there or holds no finished dataset.
     """
     findings = Findings()
-    _check_completed(folder, findings)
+    listed = _check_completed(folder, findings)
     manifest = _manifest(folder, findings)
     if manifest is None:
         return _report(folder, findings, [], {"shards": 0})
@@ -55,6 +56,7 @@ def verify(folder: str, against: str | None = None, strict: bool = False) -> Rep
     _check_counts(folder, contents, manifest, findings)
     _check_ledger(folder, contents, findings)
     _check_documents(folder, manifest, findings)
+    _check_listed_shards(listed, manifest, findings)
     if against is not None:
         _check_against(folder, against, manifest, findings)
     return _report(folder, findings, known, _checked(contents))
@@ -74,8 +76,8 @@ def _checked(contents: list[Contents]) -> dict[str, int]:
     }
 
 
-def _check_completed(folder: str, findings: Findings) -> None:
-    """Every file that COMPLETED lists is there with its sha256, and there is no other."""
+def _check_completed(folder: str, findings: Findings) -> dict[str, str]:
+    """Every file that COMPLETED lists is there with its sha256 (but for shards), and no other; returns the list."""
     if not os.path.isdir(folder) or not os.path.exists(os.path.join(folder, COMPLETED)):
         raise InputError(f"{folder}: no finished dataset: there is no {COMPLETED}. Run its `stretto prepare` again.")
     listed = _completed(folder, findings)
@@ -87,6 +89,7 @@ def _check_completed(folder: str, findings: Findings) -> None:
     for name in sorted(there & listed.keys()):
         if ".tfrecord-" not in name and _sha256(folder, name) != listed[name]:
             findings.add("sha256", f"is not what {COMPLETED} says", name)
+    return listed
 
 
 def _sha256(folder: str, name: str) -> str:
@@ -348,6 +351,14 @@ def _check_documents(folder: str, manifest: Manifest, findings: Findings) -> Non
             findings.add("extra", "a shard or index that the manifest does not name", name)
 
 
+def _check_listed_shards(listed: Mapping[str, str], manifest: Manifest, findings: Findings) -> None:
+    """COMPLETED gives shards and indexes the sha256 that the manifest gives them, which they were compared with."""
+    for shard in manifest.shards:
+        for name, sha256 in ((shard.name, shard.sha256), (index_name(shard.name), shard.index_sha256)):
+            if listed.get(name, sha256) != sha256:
+                findings.add("sha256", f"{COMPLETED} says {listed[name]}, the manifest {sha256}", name)
+
+
 def _check_against(folder: str, against: str, manifest: Manifest, findings: Findings) -> None:
     """What changed between two datasets in schema, features, settings, and in the split of an item."""
     other = read_manifest(against)
@@ -364,20 +375,11 @@ def _check_against(folder: str, against: str, manifest: Manifest, findings: Find
 
 
 def _choices(folder: str) -> dict[str, Any]:
-    """The settings that config.json holds, without those that say where and how fast."""
+    """The settings of config.json that decide what the records are."""
     values = _json(folder, "config.json", Findings())
-    elsewhere = {
-        "input",
-        "output",
-        "only",
-        "workers",
-        "runner",
-        "overwrite",
-        "dry_run",
-        "retry_quarantined",
-        "representation",
-    }
-    return {name: value for name, value in values.items() if name not in elsewhere} if isinstance(values, dict) else {}
+    compared_already = {"representation"}
+    values = values if isinstance(values, dict) else {}
+    return {name: value for name, value in values.items() if name not in FREE | compared_already}
 
 
 def _check_tables(kind: str, old: Mapping[str, Any], new: Mapping[str, Any], against: str, findings: Findings) -> None:

@@ -16,6 +16,12 @@ def test_fractions_that_are_not_named_are_zero():
     assert replace(BUILD, splits="train=0.75,test=0.25").fractions == (0.75, 0.0, 0.25)
 
 
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_longest_piece_is_a_number_above_0(seconds):
+    with pytest.raises(UsageError, match="--max-seconds"):
+        replace(BUILD, max_seconds=seconds)
+
+
 @pytest.mark.parametrize("text", ["train=0.8", "train=2,test=-1", "dev=1", "", "train", "train=0.5,train=0.5"])
 def test_fractions_that_do_not_add_up_are_refused(text):
     with pytest.raises(ValueError, match="write|add up"):

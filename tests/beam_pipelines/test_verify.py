@@ -186,6 +186,17 @@ def test_a_seal_that_lists_nothing_is_a_finding(dataset, text):
     assert "completed" in kinds(dataset)
 
 
+def test_a_seal_that_gives_a_shard_another_checksum_than_the_manifest_is_a_finding(dataset):
+    path = os.path.join(dataset, COMPLETED)
+    with open(path, encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    changed = [f"{'0' * 64}  {line[66:]}" if ".tfrecord-" in line else line for line in lines]
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("\n".join(changed) + "\n")
+    report = verify(dataset)
+    assert report.counts == {"sha256": 2 * len(read_manifest(dataset).shards)}
+
+
 def test_the_same_record_in_two_splits_is_named_in_both(tmp_path):
     chosen = entries()
     twice = replace(chosen[0], split="test", copies=((0, 1.0),))
@@ -389,6 +400,14 @@ def test_of_very_many_findings_only_a_hundred_are_kept_and_all_are_counted(tmp_p
 
 def test_against_an_equal_dataset_nothing_drifted(sound, dataset):
     assert verify(sound, against=dataset).counts == {}
+
+
+def test_where_how_fast_and_with_what_patience_it_was_built_is_no_drift(sound, dataset):
+    with open(os.path.join(dataset, "config.json"), "r+", encoding="utf-8") as file:
+        values = {**json.load(file), "workers": 9, "max_bad": "50%", "output": "elsewhere", "dry_run": False}
+        file.seek(0)
+        file.write(json.dumps(values))
+    assert "drift" not in verify(dataset, against=sound).counts
 
 
 def test_a_changed_setting_feature_or_split_is_drift(sound, tmp_path):
