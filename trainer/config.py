@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from schemas.errors import UsageError
@@ -59,6 +60,11 @@ class TrainSettings:
             _at_least(name, getattr(self, name), 1)
         for name in ("seed", "warmup", "evaluate_examples", "sample_every", "clip", "weight_decay"):
             _at_least(name, getattr(self, name), 0)
+        for name in ("learning_rate", "epsilon"):
+            _at_least(name, getattr(self, name), 0)
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"--{name} {getattr(self, name)}: must be 0 or more and below 1")
         if self.batch % self.accumulate:
             raise UsageError(
                 f"--accumulate {self.accumulate} does not divide --batch {self.batch}: choose one that does"
@@ -66,7 +72,7 @@ class TrainSettings:
 
 
 def _at_least(name: str, value: float, minimum: int) -> None:
-    if value < minimum:
+    if not minimum <= value < math.inf:
         raise UsageError(f"--{name.replace('_', '-')} {value}: must be {minimum} or more")
 
 
@@ -139,9 +145,3 @@ def refused(changes: Mapping[str, tuple[Any, Any]]) -> list[str]:
         if group != "train" or name not in CHANGEABLE or shrinks:
             names.append(key)
     return names
-
-
-def flag_names(run: Run) -> list[str]:
-    """Every setting of a run as it is typed, without the dashes in front."""
-    names = [item.name for item in fields(run.task)] + [item.name for item in fields(run.settings)]  # type: ignore[arg-type]
-    return [name.replace("_", "-") for name in names]

@@ -113,6 +113,8 @@ def loop(course: Course, stop: Stopping) -> Mapping[str, float]:
                 save(course, checkpoints, place, scores.get("loss"))
             if settings.sample_every and is_time(place.step, settings.sample_every, settings.steps):
                 watch.show("sample", samples(course, place.step))
+        if not scores:  # an earlier process was killed between its last checkpoint and the end
+            scores = evaluate()
         summaries.hparams(course.config, {f"validation/{name}": value for name, value in scores.items()})
     return scores
 

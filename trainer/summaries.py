@@ -82,7 +82,7 @@ class Summaries:
 
     def _piece(self, step: int, tag: str, piece: Piece) -> None:
         self._train.add_image(tag, roll(piece), step, dataformats="HWC")
-        sound = render(piece, RATE)[: int(SECONDS * RATE)]
+        sound = render(piece, RATE, seconds_limit=SECONDS)
         if len(sound):
             self._train.add_audio(tag, np.asarray(sound).mean(axis=1), step, sample_rate=RATE)
 

@@ -41,7 +41,7 @@ def train(run: Run, data: str, output: str, dry_run: bool = False, as_json: bool
     Raises:
         UsageError: the dataset does not fit, the folder is no run, or holds one with other settings.
         InputError: the dataset is unfinished or damaged.
-        MachineError: another process trains in this folder.
+        MachineError: another process trains in this folder, or it cannot be made.
         DivergedError: the loss is no longer a finite number.
         Interrupted: stopped by SIGTERM, saved.
     """
@@ -52,7 +52,7 @@ def train(run: Run, data: str, output: str, dry_run: bool = False, as_json: bool
     if dry_run:
         print(json.dumps({"output": output, **config}, indent=1))
         return 0
-    os.makedirs(output, exist_ok=True)
+    make_folder(output)
     with locked(output):
         changes = prepare_folder(output, config)
         if not finished(output, run.settings.steps):
@@ -69,7 +69,7 @@ def run_loop(run: Run, manifest: Manifest, data: str, output: str, config: Confi
         from trainer.backends.update import Update
         from trainer.loop import Course, loop
 
-        update = Update(first_model(run, manifest), run.task.objectives(), run.settings)
+        update = Update(first_model(run, manifest, output), run.task.objectives(), run.settings)
         representation = from_settings(manifest.representation, manifest.settings)
         splits = (
             Reader(data, manifest, "train"),
@@ -80,13 +80,16 @@ def run_loop(run: Run, manifest: Manifest, data: str, output: str, config: Confi
     write_atomic(os.path.join(output, COMPLETED), json.dumps(done, indent=1).encode())
 
 
-def first_model(run: Run, manifest: Manifest) -> Any:
-    """The network with its first weights: drawn from the seed, or those of the run that `--init` names."""
+def first_model(run: Run, manifest: Manifest, output: str) -> Any:
+    """The network with its first weights: drawn from the seed, or those of the run that `--init` names.
+
+    A run that continues has weights of its own, and must not depend on whether the other one is still there.
+    """
     from trainer.layers.initial import draw_initial
 
     model = build_model(run, manifest.features)
     draw_initial(model, run.settings.seed)
-    if run.settings.init:
+    if run.settings.init and Checkpoints(output).newest()[0] is None:
         source = Checkpoints(run.settings.init)
         restore_weights(model, source, source.choose("best"))
     return model
@@ -124,6 +127,14 @@ def check_needs(run: Run, manifest: Manifest, data: str) -> None:
             f"{data} does not fit: {sides}. "
             f"Make one that does: stretto prepare {manifest.corpus} --input DIR --output DIR {remedies}".rstrip()
         )
+
+
+def make_folder(output: str) -> None:
+    """Makes the folder of a run where it is missing. Raises MachineError where that is not possible."""
+    try:
+        os.makedirs(output, exist_ok=True)
+    except OSError as error:
+        raise MachineError(f"{output}: cannot be made: {error.strerror}. Choose another --output.") from error
 
 
 def prepare_folder(output: str, config: Config) -> Changes:

@@ -100,6 +100,13 @@ def test_a_run_may_not_become_another(settings, name):
     assert refused(changes(**settings)) == [name]
 
 
+@pytest.mark.parametrize("name", ["learning_rate", "epsilon", "clip", "weight_decay", "beta1", "beta2"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1])
+def test_what_is_no_number_to_train_with_is_refused(name, value):
+    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}"):
+        TrainSettings(**{name: value})
+
+
 def test_the_schedule_of_the_paper_rises_and_falls_as_the_paper_says():
     width, warmup, peak = 256, 4000, (256 * 4000) ** -0.5
     for n in (1, 100, 4000, 4001, 50_000):

@@ -67,7 +67,7 @@ def test_a_piece_that_cannot_be_shown_is_told_and_stops_nothing(tmp_path, monkey
     from schemas.errors import MachineError
     from trainer import summaries as module
 
-    def fail(*_):
+    def fail(*_, **__):
         raise MachineError("no SoundFont")
 
     monkeypatch.setattr(module, "render", fail)

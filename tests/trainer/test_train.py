@@ -168,6 +168,27 @@ def test_a_damaged_checkpoint_is_skipped_by_name_and_the_end_is_the_same(data, f
     assert [line["step"] for line in metrics(copy, "train")] == [10, 20, 30, 40]
 
 
+def test_a_run_killed_after_its_last_checkpoint_still_says_what_it_reached(data, finished, copy):
+    (copy / "COMPLETED").unlink()
+    done = run(data, copy)
+    assert done.returncode == 0, done.stderr
+    assert (copy / "COMPLETED").read_text() == (finished / "COMPLETED").read_text()
+
+
+def test_a_file_in_the_place_of_the_run_is_named(data, tmp_path):
+    (tmp_path / "run").write_text("do not touch")
+    done = run(data, tmp_path / "run")
+    assert done.returncode == 4 and "run: cannot be made: File exists" in done.stderr
+
+
+def test_a_run_that_began_with_the_weights_of_another_goes_on_when_that_is_gone(data, copy, tmp_path):
+    words = ("--init", str(copy), "--log-every", "1")
+    assert run(data, tmp_path / "run", *words, steps=1, every=1).returncode == 0
+    shutil.rmtree(copy)
+    done = run(data, tmp_path / "run", *words, steps=2, every=1)
+    assert done.returncode == 0 and "continuing from step 1" in done.stderr, done.stderr
+
+
 def test_a_run_that_is_to_go_on_longer_records_the_change_and_takes_another_batch(data, copy):
     done = run(data, copy, "--batch", "8", "--log-every", "1", steps=43)
     assert done.returncode == 0, done.stderr
