@@ -41,6 +41,7 @@ exit codes: 0 done; 1 internal error; 2 usage; 3 input unusable; 4 environment (
 """
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -102,6 +103,8 @@ def as_known(error: Exception) -> StrettoError | None:
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         where = f" while writing {error.filename}" if error.filename else ""
         return MachineError(f"the disk is full{where}. Free some space and type the same command again: it continues")
+    if isinstance(error, OSError) and error.errno in FORBIDDEN and error.filename:
+        return MachineError(f"{error.filename}: {error.strerror}. Check its permissions, or choose another place")
     return None
 
 
