@@ -110,6 +110,8 @@ class Build:
         problems = [
             ("transpose", self.transpose, bool(self.transpose) and max(map(abs, self.transpose)) <= 127, "-127..127"),
             ("stretch", self.stretch, bool(self.stretch) and all(0.01 <= x <= 100 for x in self.stretch), "0.01..100"),
+            ("transpose", self.transpose, len(set(self.transpose)) == len(self.transpose), "each number once"),
+            ("stretch", self.stretch, len(set(self.stretch)) == len(self.stretch), "each number once"),
             ("shards", self.shards, self.shards is None or 1 <= self.shards <= 99_999, "1..99999"),
             ("workers", self.workers, self.workers is None or 1 <= self.workers <= 1024, "1..1024"),
             ("max-seconds", self.max_seconds, 0 < self.max_seconds < math.inf, "a number above 0"),

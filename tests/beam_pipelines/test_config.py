@@ -16,6 +16,12 @@ def test_fractions_that_are_not_named_are_zero():
     assert replace(BUILD, splits="train=0.75,test=0.25").fractions == (0.75, 0.0, 0.25)
 
 
+@pytest.mark.parametrize("twice", [{"transpose": (0, 1, 0)}, {"stretch": (1.0, 0.95, 1)}])
+def test_a_copy_that_is_asked_for_twice_is_refused_wherever_the_list_came_from(twice):
+    with pytest.raises(UsageError, match="each number once"):
+        replace(BUILD, **twice)
+
+
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_longest_piece_is_a_number_above_0(seconds):
     with pytest.raises(UsageError, match="--max-seconds"):
