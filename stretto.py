@@ -87,8 +87,11 @@ def report(error: Exception, verbose: bool) -> int:
     if known is not None:
         print(f"stretto: {known}", file=sys.stderr)
         return known.exit_code
+    # An engine may hand on a worker's whole traceback as text; its last line says what happened.
+    lines = str(error).strip().splitlines() or [""]
+    said = lines[-1] if any(line.startswith("Traceback") for line in lines) else " ".join(lines)
     hint = "" if verbose else " (-v shows the traceback)"
-    print(f"stretto: internal error: {type(error).__name__}: {error}{hint}", file=sys.stderr)
+    print(f"stretto: internal error: {type(error).__name__}: {said}{hint}", file=sys.stderr)
     return 1
 
 

@@ -183,9 +183,9 @@ def _write_item(build: Build, encoder: Encoder, reference: Reference, scratch: S
         return piece
     try:
         written = _write_piece(encoder, piece, item, scratch)
-    except (ValueError, RecordError) as error:
+    except (ArithmeticError, LookupError, TypeError, ValueError, RecordError) as error:
         scratch.cut(before)
-        return Refusal("quarantined", "not-encodable", f"{item.name}: {error}")
+        return Refusal("quarantined", "not-encodable", f"{item.name}: {type(error).__name__}: {error}")
     if not written.records:
         return Refusal("skipped", "no-copy-fits", f"{item.name}: every copy leaves the range: {written.dropped}")
     return written

@@ -22,7 +22,7 @@ FRAMING_BYTES = 16
 """Length, its checksum before the payload, and the payload's checksum after it."""
 
 MAX_RECORD_BYTES = 1 << 30
-_MASK_DELTA = 0xA282EAD8
+MASK_DELTA = 0xA282EAD8
 _LENGTH = struct.Struct("<Q")
 _CHECKSUM = struct.Struct("<I")
 
@@ -89,18 +89,18 @@ def to_example(record: Mapping[str, Any], features: Features) -> bytes:
     deterministic one puts "key" before "k" today. The record must match its features (`check_record`).
     """
     entries = b"".join([_entry(name, features[name], record[name]) for name in sorted(features)])
-    return _delimited(b"\x0a", entries)
+    return delimited(b"\x0a", entries)
 
 
-_LIST_TAGS = {"bytes_list": b"\x0a", "float_list": b"\x12", "int64_list": b"\x1a"}
+LIST_TAGS = {"bytes_list": b"\x0a", "float_list": b"\x12", "int64_list": b"\x1a"}
 
 
 def _entry(name: str, feature: Feature, value: Any) -> bytes:
     """One entry of the map from names to features."""
     data, attribute = _value_bytes(feature, value), list_attribute(feature)
-    values = _delimited(b"\x0a", data) if data or attribute == "bytes_list" else b""
-    slot = _delimited(b"\x12", _delimited(_LIST_TAGS[attribute], values))
-    return _delimited(b"\x0a", _delimited(b"\x0a", name.encode()) + slot)
+    values = delimited(b"\x0a", data) if data or attribute == "bytes_list" else b""
+    slot = delimited(b"\x12", delimited(LIST_TAGS[attribute], values))
+    return delimited(b"\x0a", delimited(b"\x0a", name.encode()) + slot)
 
 
 def _value_bytes(feature: Feature, value: Any) -> bytes:
@@ -114,7 +114,8 @@ def _value_bytes(feature: Feature, value: Any) -> bytes:
     return b"".join([varint(number) for number in np.asarray(value).ravel().tolist()])
 
 
-def _delimited(tag: bytes, data: bytes) -> bytes:
+def delimited(tag: bytes, data: bytes) -> bytes:
+    """A field of a protocol buffer whose value is bytes: tag, length, the bytes."""
     return tag + varint(len(data)) + data
 
 
@@ -187,7 +188,7 @@ def _shaped(name: str, array: np.ndarray[Any, Any], feature: Feature) -> np.ndar
 def masked_crc(data: bytes | memoryview) -> int:
     """CRC-32C as TFRecord stores it: rotated, plus a constant, so that a checksum of a checksum is no checksum."""
     crc = int(google_crc32c.value(data))
-    return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
+    return (((crc >> 15) | (crc << 17)) + MASK_DELTA) & 0xFFFFFFFF
 
 
 def frame(payload: bytes) -> bytes:

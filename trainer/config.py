@@ -17,7 +17,7 @@ PRECISIONS = ("float32", "mixed_bfloat16")
 OPTIMISERS = ("adam", "adamw")
 SCHEDULES = ("rsqrt", "cosine", "constant")
 
-CHANGEABLE = frozenset({"steps", "batch", "checkpoint_every", "evaluate_examples", "sample_every", "log_every", "keep"})
+CHANGEABLE = frozenset({"steps", "batch", "checkpoint_every", "sample_every", "log_every", "keep"})
 """Settings that a run may be continued with other values of; `steps` may only grow."""
 
 
@@ -53,7 +53,6 @@ class TrainSettings:
     evaluate_examples: int = setting(0, help="validation examples scored before each checkpoint; 0 takes all")
     sample_every: int = setting(0, help="steps between samples in TensorBoard; 0 makes none")
     log_every: int = setting(50, help="steps between lines in metrics.jsonl and points in TensorBoard")
-    on_corrupt: str = setting("fail", help="what to do at a record whose checksum is wrong", choices=("fail",))
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "checkpoint_every", "log_every", "keep"):

@@ -22,14 +22,13 @@ from schemas.errors import InputError, UsageError
 from schemas.feature import Features, Record, RecordError
 from schemas.manifest import Manifest
 from schemas.naming import index_name
-from schemas.record import FRAMING_BYTES, CorruptRecord, from_example, masked_crc, read_index
+from schemas.record import FRAMING_BYTES, MASK_DELTA, CorruptRecord, from_example, masked_crc, read_index
 from trainer.order import order_in_parts
 from trainer.spans import Bytes, find, join, make_fields
 from trainer.task import EXAMPLE_WEIGHT
 
 Array = np.ndarray[Any, Any]
 _HEADER_BYTES, _TRAILER_BYTES = 12, 4
-_MASK_DELTA = 0xA282EAD8
 _PART_RECORDS = 512
 _PART_BYTES = 3 << 19
 """How much is read at once: enough that NumPy's own costs do not count, little enough that the memory is used again;
@@ -84,7 +83,7 @@ class Shards:
             (payloads.at(payloads.begin - _HEADER_BYTES, _HEADER_BYTES) != headers).any(axis=1),
             "its length, or the checksum of that, does not match its index",
         )
-        masked = ((sums >> np.uint32(15)) | (sums << np.uint32(17))) + np.uint32(_MASK_DELTA)
+        masked = ((sums >> np.uint32(15)) | (sums << np.uint32(17))) + np.uint32(MASK_DELTA)
         stored = payloads.at(payloads.end, _TRAILER_BYTES).view("<u4")[:, 0]
         self._refuse(records, stored != masked, "checksum of the payload does not match")
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from media.midi import write_midi
 from media.storage import write_atomic
 from schemas.errors import DivergedError, Interrupted
 from schemas.hashing import canonical_json, fingerprint, stable_hash
@@ -30,6 +31,7 @@ from trainer.task import Context
 
 METRICS = "metrics.jsonl"
 LOG = "logs/train.jsonl"
+SAMPLES = "samples"
 _SHOWN = 2
 _SAMPLE_LENGTH = 512
 
@@ -112,7 +114,7 @@ def loop(course: Course, stop: Stopping) -> Mapping[str, float]:
                 watch.report_scores(scores)
                 save(course, checkpoints, place, scores.get("loss"))
             if settings.sample_every and is_time(place.step, settings.sample_every, settings.steps):
-                watch.show("sample", samples(course, place.step))
+                keep_samples(course, watch, samples(course, place.step))
         if not scores:  # an earlier process was killed between its last checkpoint and the end
             scores = evaluate()
         summaries.hparams(course.config, {f"validation/{name}": value for name, value in scores.items()})
@@ -130,7 +132,8 @@ def begin(course: Course, watch: Watch, told: list[str]) -> None:
         watch.say(sentence)
     if course.changes:
         watch.journal.write(watch.place.step, "change", {name: list(pair) for name, pair in course.changes.items()})
-        write_atomic(os.path.join(course.folder, CONFIG), json.dumps(course.config, indent=1).encode())
+    # Also where nothing changed: the dataset may lie elsewhere now.
+    write_atomic(os.path.join(course.folder, CONFIG), json.dumps(course.config, indent=1).encode())
     if not watch.place.step:
         watch.summaries.configuration(course.config, f"{course.run.name}: {course.run.expected}")
         watch.show("first_batch", first_pieces(course))
@@ -347,6 +350,15 @@ def first_pieces(course: Course) -> list[Piece]:
     """The first training examples as the model sees them."""
     numbers = order(course.run.settings.seed, 0, _SHOWN, len(course.train))
     return decoded(course.representation, [course.train.record(int(number)) for number in numbers])
+
+
+def keep_samples(course: Course, watch: Watch, pieces: list[Piece]) -> None:
+    """Shows music the model made, and keeps it as MIDI files under samples/."""
+    watch.show("sample", pieces)
+    os.makedirs(os.path.join(course.folder, SAMPLES), exist_ok=True)
+    for number, piece in enumerate(pieces):
+        path = os.path.join(course.folder, SAMPLES, f"step-{watch.place.step}-{number}.mid")
+        write_atomic(path, write_midi(piece))
 
 
 def samples(course: Course, step: int) -> list[Piece]:

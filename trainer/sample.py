@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -124,6 +125,8 @@ def sample(run: str, settings: Sampling, sampler: Sampler) -> dict[str, Any]:
         sampler,
     )
     rows = [_written(settings.output, number, record, loaded) for number, record in enumerate(records)]
+    if settings.overwrite:
+        remove_from(settings.output, len(rows))
     given_tokens = 0 if given is None else len(loaded.representation.tokens(given))
     tokens = [row.pop("ids")[given_tokens:] for row in rows]
     copied = copied_runs(loaded, settings.data, tokens)
@@ -139,6 +142,14 @@ def sample(run: str, settings: Sampling, sampler: Sampler) -> dict[str, Any]:
     }
     write_atomic(os.path.join(settings.output, SAMPLES), (json.dumps(result, indent=1) + "\n").encode())
     return result
+
+
+def remove_from(folder: str, first: int) -> None:
+    """Removes samples of an earlier, longer series: those numbered `first` and above."""
+    for name in os.listdir(folder):
+        found = re.fullmatch(r"sample-([0-9]+)\.(mid|wav|png)", name)
+        if found and int(found[1]) >= first:
+            os.unlink(os.path.join(folder, name))
 
 
 def _check_output(settings: Sampling) -> None:

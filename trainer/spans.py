@@ -25,10 +25,9 @@ from typing import Any
 import numpy as np
 
 from schemas.feature import Feature, Features
-from schemas.record import list_attribute
+from schemas.record import LIST_TAGS, delimited, list_attribute
 
 Array = np.ndarray[Any, Any]
-_LIST_TAGS = {"bytes_list": 0x0A, "float_list": 0x12, "int64_list": 0x1A}
 _MAX_VARINT_BYTES = 10
 _GUARD_BYTES = 512
 """Zeros after the last record, so that a look past its end finds nothing."""
@@ -155,7 +154,7 @@ class String:
         """The values in the entries that begin at these places."""
         length, inner = data.varint(at + 1)
         end = inner + length
-        name = np.frombuffer(_delimited(0x0A, self.name.encode()), np.uint8)
+        name = np.frombuffer(delimited(b"\x0a", self.name.encode()), np.uint8)
         fits = (data.at(inner, len(name)) == name).all(axis=1)
         place = inner + len(name)
         for tag in (0x12, 0x0A, 0x0A):
@@ -207,22 +206,10 @@ def find(data: Bytes, fields: Sequence[Field]) -> tuple[Array, dict[str, Spans]]
 
 def _head(name: str, feature: Feature, size: int) -> Array:
     """The bytes of an entry before its value of `size` bytes."""
-    tag = _LIST_TAGS[list_attribute(feature)]
-    inner = _delimited(0x12, _delimited(tag, _delimited(0x0A, bytes(size))))
-    entry = _delimited(0x0A, _delimited(0x0A, name.encode()) + inner)
+    tag = LIST_TAGS[list_attribute(feature)]
+    inner = delimited(b"\x12", delimited(tag, delimited(b"\x0a", bytes(size))))
+    entry = delimited(b"\x0a", delimited(b"\x0a", name.encode()) + inner)
     return np.frombuffer(entry[: len(entry) - size], np.uint8)
-
-
-def _delimited(tag: int, body: bytes) -> bytes:
-    return bytes([tag]) + _varint(len(body)) + body
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
 
 
 def _lengths(feature: Feature) -> tuple[int, ...]:

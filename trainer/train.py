@@ -14,6 +14,7 @@ from typing import Any
 from media.storage import write_atomic
 from schemas.errors import MachineError, UsageError
 from schemas.feature import features_to_json
+from schemas.hashing import canonical_json
 from schemas.manifest import Manifest, read_manifest
 from schemas.representations import from_settings
 from trainer.backends import choose, current, set_backend
@@ -24,6 +25,8 @@ from trainer.task import Difference
 
 LOCK = ".lock"
 COMPLETED = "COMPLETED"
+SAME_WEIGHTS = ("model.activation", "model.clip_distance")
+"""Settings of networks whose weights have the same shapes."""
 Config = Mapping[str, Any]
 Changes = Mapping[str, tuple[Any, Any]]
 
@@ -49,6 +52,7 @@ def train(run: Run, data: str, output: str, dry_run: bool = False, as_json: bool
     manifest = read_manifest(data)
     check_needs(run, manifest, data)
     config = configuration(run, manifest, data)
+    check_init(run, config)
     if dry_run:
         print(json.dumps({"output": output, **config}, indent=1))
         return 0
@@ -135,6 +139,23 @@ def make_folder(output: str) -> None:
         os.makedirs(output, exist_ok=True)
     except OSError as error:
         raise MachineError(f"{output}: cannot be made: {error.strerror}. Choose another --output.") from error
+
+
+def check_init(run: Run, config: Config) -> None:
+    """Raises UsageError, naming what differs, where the weights of the run that `--init` names do not fit."""
+    source = run.settings.init
+    if not source or not os.path.isdir(source):
+        return  # a run that continues has weights of its own; a new one is told when they are looked for
+    old = read_config(source)
+    network = [name for name in differences(old, config) if name == "family" or name.startswith("model.")]
+    network = [name for name in network if name not in SAME_WEIGHTS]
+    if canonical_json(old["data"]["features"]) != canonical_json(config["data"]["features"]):
+        network.append("features of the data")
+    if network:
+        raise UsageError(
+            f"--init {source}: its weights do not fit, because of: {', '.join(network)}. "
+            f"Give the same settings, or begin without --init."
+        )
 
 
 def prepare_folder(output: str, config: Config) -> Changes:

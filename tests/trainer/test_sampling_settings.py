@@ -13,7 +13,7 @@ from schemas.representations.events import Events
 from trainer.layers.sampling import Sampler
 from trainer.models.music_transformer import SIZES, MusicTransformer
 from trainer.monitor import Monitor
-from trainer.sample import Sampling, beginning, parse_length
+from trainer.sample import Sampling, beginning, parse_length, remove_from
 
 
 def manifest(features):
@@ -117,3 +117,10 @@ def test_the_family_and_its_settings_import_no_keras():
         "sys.exit(any(name in sys.modules for name in ('keras', 'tensorflow', 'jax')))"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+def test_samples_of_an_earlier_longer_series_are_removed_and_nothing_else(tmp_path):
+    for name in ("sample-000.mid", "sample-001.wav", "sample-002.png", "sample-x.mid", "mine.mid"):
+        (tmp_path / name).write_bytes(b"")
+    remove_from(str(tmp_path), 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.mid", "sample-000.mid", "sample-x.mid"]

@@ -82,7 +82,8 @@ def metrics(folder, kind):
 
 def test_a_run_leaves_what_the_documentation_says(finished):
     names = {path.name for path in finished.iterdir()} - {".lock"}
-    assert names == {"config.json", "checkpoints", "tensorboard", "metrics.jsonl", "logs", "COMPLETED"}
+    assert names == {"config.json", "checkpoints", "tensorboard", "metrics.jsonl", "logs", "samples", "COMPLETED"}
+    assert [path.name for path in sorted((finished / "samples").iterdir())] == ["step-40-0.mid", "step-40-1.mid"]
     assert [line["step"] for line in metrics(finished, "train")] == [10, 20, 30, 40]
     assert [line["step"] for line in metrics(finished, "validation")] == [20, 40]
     figures = metrics(finished, "train")[-1]
@@ -246,3 +247,9 @@ def test_a_killed_and_stopped_run_ends_bit_for_bit_where_an_undisturbed_one_does
     assert_equal(tmp_path / "undisturbed", tmp_path / "disturbed", steps)
     whole = [line["step"] for line in metrics(tmp_path / "disturbed", "train")]
     assert whole == sorted(set(whole)) and set(range(10, steps + 1, 10)) <= set(whole)
+
+
+def test_init_from_a_network_of_another_width_is_refused_before_anything_heavy(data, finished, tmp_path):
+    done = run(data, tmp_path / "run", "--init", str(finished), "--feed-forward", "48")
+    assert done.returncode == 2, done.stderr
+    assert "feed_forward" in done.stderr and "do not fit" in done.stderr
