@@ -83,7 +83,14 @@ class Task(Protocol):
         ...
 
     def build(self, features: Mapping[str, Feature]) -> keras.Model:
-        """The network, built (every variable there), for records of these features."""
+        """The network, built (every variable there), for records of these features.
+
+        A network that reads tokens has `window`, the number of tokens it is trained on at once.
+        """
+        ...
+
+    def longest(self, model: keras.Model) -> int | None:
+        """The most tokens that may be read at once without being told that it is past training; None for any number."""
         ...
 
     def objectives(self) -> Sequence[Objective]:
