@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -50,6 +51,17 @@ def main(words: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         # A file's name may hold bytes that are no text; printing it must not be what fails.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    code = outcome(words)
+    if any(thread.name == "graph" for thread in threading.enumerate()):
+        # A build that was stopped: its engine is still in native code, where ending Python would abort the process.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
+    return code
+
+
+def outcome(words: Sequence[str]) -> int:
+    """Runs one command line; whatever it raises becomes a line on standard error and an exit code."""
     try:
         code = run(words)
         sys.stdout.flush()

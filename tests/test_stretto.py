@@ -186,3 +186,15 @@ def test_ctrl_c_ends_a_command_with_130() -> None:
     program += "raise SystemExit(stretto.main(['corpora']))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 130 and signal.Signals.SIGINT.name not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_stopped_build_leaves_with_its_code_while_its_engine_is_still_in_native_code() -> None:
+    program = "import atexit, os, signal, stretto, commands, threading, time\n"
+    program += "def fail(words):\n"
+    program += "    threading.Thread(target=time.sleep, args=(60,), name='graph', daemon=True).start()\n"
+    program += "    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(5)\n"
+    # What an abort does to the exit code, at the place where Python would end the engine's threads.
+    program += "atexit.register(os.abort)\ncommands.COMMANDS['corpora'] = fail\n"
+    program += "raise SystemExit(stretto.main(['corpora']))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130 and "stopped by Ctrl-C" in done.stderr
