@@ -92,10 +92,13 @@ def dry_run(build: Build, as_json: bool) -> int:
 
 
 def _plan_text(plan: dict[str, Any]) -> str:
-    splits = ", ".join(f"{split} {count}" for split, count in plan["splits"].items())
+    splits = ", ".join(
+        f"{count} dealt out by group" if split == "own" else f"{split} {count}"
+        for split, count in plan["splits"].items()
+    )
     ignored = ", ".join(f"{extension or 'no extension'} {count}" for extension, count in plan["ignored_files"].items())
     lines = [
-        f"would make {plan['output']} from {plan['inputs']} inputs ({splits}; own: dealt out by group)",
+        f"would make {plan['output']} from {plan['inputs']} inputs ({splits})",
         f"copies of each training piece: {plan['copies_of_a_training_piece']}",
         f"shards of each split: {plan['shards_of_a_split']}",
         f"files that are not read: {ignored or 'none'}",
