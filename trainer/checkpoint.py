@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -104,6 +105,9 @@ class Checkpoints:
             step = self.best() if which == "best" else self.newest()[0]
             if step is None:
                 raise UsageError(f"{self.folder}: no valid checkpoint (folders there: {known}). Train the run first.")
+            for damaged in self.steps():
+                if fault := self.fault(damaged):
+                    print(f"stretto: passed over checkpoint {self._of(damaged)}: {fault}", file=sys.stderr)
             return step
         if not which.isdecimal() or int(which) not in self.steps():
             raise UsageError(f"--checkpoint {which}: choose best, last or one of {known}")
@@ -211,13 +215,17 @@ def read_config(folder: str) -> dict[str, Any]:
     """config.json of a run. Raises UsageError where the folder is no run."""
     try:
         with open(os.path.join(folder, CONFIG), encoding="utf-8") as file:
-            return dict(json.load(file))
+            config = dict(json.load(file))
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(
             f"{folder}: not a run ({CONFIG} is missing). `stretto train … --output {folder}` makes one."
         ) from None
     except ValueError as error:
         raise InputError(f"{os.path.join(folder, CONFIG)}: not JSON: {error}") from error
+    if missing := {"name", "family", "model", "train", "data"} - set(config):
+        # A dataset has a file of this name too.
+        raise UsageError(f"{folder}: not a run ({CONFIG} says no {', '.join(sorted(missing))}). Give a run's folder.")
+    return config
 
 
 def load_run(folder: str, checkpoint: str = "best") -> Loaded:

@@ -91,6 +91,13 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(run, damage):
         Checkpoints(str(run)).choose("30")
 
 
+def test_choosing_the_last_says_which_damaged_one_it_passed_over(run, capsys):
+    flipped(run / "checkpoints" / "30")
+    assert Checkpoints(str(run)).choose("last") == 20
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "passed over checkpoint" in line and "checkpoints/30: " in line
+
+
 def test_where_every_checkpoint_is_damaged_there_is_none(run):
     for step in (10, 20, 30):
         without_list(run / "checkpoints" / str(step))
@@ -118,6 +125,9 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
         load_run(str(tmp_path))
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(InputError, match="config.json: not JSON"):
+        load_run(str(tmp_path))
+    (tmp_path / "config.json").write_text('{"corpus": {"name": "maestro"}, "seed": 0}')  # that of a dataset
+    with pytest.raises(UsageError, match="not a run .*says no data, family"):
         load_run(str(tmp_path))
 
 
