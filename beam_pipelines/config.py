@@ -84,7 +84,9 @@ class Build:
         parse=parse_numbers,
         metavar="X,Y",
     )
-    shards: int | None = setting(None, help="Shards of each split, at most one an item; by default about 128 MB each.")
+    shards: int | None = setting(
+        None, help="Shards of each split, at most one an item; by default 16, or more of about 128 MB each."
+    )
     splits: str = setting(
         "official",
         help="official (else 0.8/0.1/0.1), composition (dealt out anew by group), or fractions.",
