@@ -13,7 +13,7 @@ from beam_pipelines.commit import finish, is_pending
 from beam_pipelines.config import Build
 from beam_pipelines.ending import dry_run, say, say_start, tell_end
 from beam_pipelines.folder import WORKING, Folder, read_lines, read_value, write_value
-from beam_pipelines.launch import check_beam_options, check_runner, engine, run
+from beam_pipelines.launch import check_beam_options, check_runner, engine, run, terminated
 from beam_pipelines.listing import write_listing
 from beam_pipelines.lock import locked
 from beam_pipelines.progress import Display, forget_ticks
@@ -60,7 +60,7 @@ def prepare(build: Build, beam_options: Sequence[str], as_json: bool) -> int:
         return dry_run(build, as_json)
     folder = Folder(build.building)
     _make_folder(folder.root)
-    with locked(folder.root):
+    with locked(folder.root), terminated():
         # Looked at again under the lock: another launcher may have finished between the first look and the lock.
         check_output(build)
         check_half_built(build, folder)
@@ -80,8 +80,13 @@ def _build(build: Build, folder: Folder, beam_options: Sequence[str]) -> int:
     """Runs the graph in a locked folder; returns how many shards were there already."""
     _start_afresh(folder)
     write_value(folder.state, {"build_fingerprint": build.fingerprint, "choices": build.choices})
-    with told(folder):
-        listing = write_listing(build, folder)
+    try:
+        with told(folder):
+            listing = write_listing(build, folder)
+    except InputError:
+        if not os.path.isdir(folder.path("survey")):
+            os.unlink(folder.state)  # nothing was made, so the next build here may be any
+        raise
     gather_suspects(folder)
     surveyed = surveyed_items(build, folder, listing.parts)
     where = engine(build, build.workers or sensible_workers(build, folder, listing), beam_options)

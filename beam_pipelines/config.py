@@ -121,7 +121,8 @@ class Build:
         ]
         for name, value, fits, allowed in problems:
             if not fits:
-                raise UsageError(f"--{name} {value} is not allowed: give {allowed}.")
+                said = ",".join(map(str, value)) if isinstance(value, tuple) else value
+                raise UsageError(f"--{name} {said} is not allowed: give {allowed}.")
 
     @property
     def building(self) -> str:

@@ -52,7 +52,8 @@ def tell_end(build: Build, kept: int, as_json: bool) -> None:
     if kept:
         print(f"kept {kept} of {result['shards']} shards of an earlier run")
     print(f"{result['records']} records, {result['bytes']} bytes in {result['shards']} shards: {build.output}")
-    print(f"{result['bad']} inputs were bad" + (f"; they are named in {result['quarantine']}" if result["bad"] else ""))
+    bad = "1 input was bad" if result["bad"] == 1 else f"{result['bad']} inputs were bad"
+    print(bad + (f"; they are named in {result['quarantine']}" if result["bad"] else ""))
 
 
 def ending(build: Build, kept: int) -> dict[str, Any]:

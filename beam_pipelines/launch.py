@@ -103,7 +103,7 @@ def run(where: Engine, graph: Callable[[Any], None], display: Display) -> None:
             failure.append(error)
 
     thread = threading.Thread(target=work, name="graph", daemon=True)
-    with _losses(lost), _terminated():
+    with _losses(lost):
         thread.start()
         try:
             _watch(thread, lost, display)
@@ -151,7 +151,7 @@ def _losses(lost: list[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _terminated() -> Iterator[None]:
+def terminated() -> Iterator[None]:
     """Lets SIGTERM (a machine is taken away) end the build like a lost worker: with everything finished kept."""
 
     def stop(number: int, frame: object) -> None:

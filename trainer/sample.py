@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
+import sys
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from media.midi import read_midi, write_midi
 from media.render import render, write_wav
 from media.roll import png_bytes, roll
 from media.storage import read_bytes, write_atomic
-from schemas.errors import InputError, UsageError
+from schemas.errors import InputError, Unreadable, UsageError
 from schemas.music import Notes, Piece, TempoMap
 from schemas.settings import setting, to_json
 from trainer.layers.sampling import Sampler
@@ -30,6 +30,8 @@ SAMPLES = "samples.json"
 RATE = 44_100
 MAX_MIDI_BYTES = 16 << 20
 _NOTE_TICKS, _NOTE_VELOCITY = 500, 80  # of a single note that is given: half a second, mezzo-forte
+MAX_TOKENS = 1_000_000
+MAX_SECONDS = 6 * 3600
 
 
 def parse_length(text: str) -> int | float:
@@ -38,8 +40,9 @@ def parse_length(text: str) -> int | float:
         length = float(text[:-1]) if text.endswith("s") else int(text)
     except ValueError:
         raise ValueError(f"{text!r} is no length: write tokens (1024) or seconds (30s)") from None
-    if not 0 < length < math.inf:
-        raise ValueError(f"{text!r} is no length: it must be above 0")
+    longest = MAX_SECONDS if isinstance(length, float) else MAX_TOKENS
+    if not 0 < length <= longest:
+        raise ValueError(f"{text!r} is no length: it must be above 0, and at most {MAX_TOKENS} or {MAX_SECONDS}s")
     return length
 
 
@@ -92,7 +95,10 @@ def beginning(settings: Sampling) -> Piece | None:
         )
     if not settings.given:
         return None
-    piece = read_midi(read_bytes(settings.given, MAX_MIDI_BYTES), settings.given)
+    try:
+        piece = read_midi(read_bytes(settings.given, MAX_MIDI_BYTES), settings.given)
+    except Unreadable as error:
+        raise InputError(f"--given {settings.given}: cannot be read as MIDI ({error}). Give another file.") from error
     if not len(piece.notes):
         raise InputError(f"--given {settings.given}: holds no note. Give a file with notes, or leave --given out.")
     return piece
@@ -115,6 +121,8 @@ def sample(run: str, settings: Sampling, sampler: Sampler) -> dict[str, Any]:
     loaded = load_run(run, settings.checkpoint)
     length = parse_length(settings.length) if settings.length else int(loaded.model.window)
     given = opening(piece, loaded, settings.given_limit(length))
+    unit = "seconds" if isinstance(length, float) else "tokens"
+    print(f"making {settings.count} of {length:g} {unit}", file=sys.stderr, flush=True)
     records = loaded.task.sample(
         loaded.model,
         loaded.representation,

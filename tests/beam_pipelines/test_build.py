@@ -90,7 +90,7 @@ def test_the_table_adds_up_and_says_where_bad_inputs_are_named(tmp_path, capsys)
     lines = capsys.readouterr().out.splitlines()
     total = next(line.split() for line in lines if line.split()[0] == "total")
     assert total == ["total", "6", "5", "0", "1"]
-    assert lines[-1].startswith("1 inputs were bad") and "quarantine.jsonl" in lines[-1]
+    assert lines[-1].startswith("1 input was bad") and "quarantine.jsonl" in lines[-1]
 
 
 def test_too_many_bad_inputs_end_before_completed_and_a_larger_allowance_continues(tmp_path, capsys):

@@ -159,3 +159,10 @@ def test_neither_tensorflow_nor_pandas_is_loaded_by_launcher_or_worker():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_folder_without_input_leaves_nothing_in_the_way_of_another_build(music, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert run(tmp_path / "empty", tmp_path / "out").returncode == 3
+    done = run(music, tmp_path / "out", "--group", "folder", "--workers", "1")
+    assert done.returncode == 0, done.stderr

@@ -124,3 +124,16 @@ def test_samples_of_an_earlier_longer_series_are_removed_and_nothing_else(tmp_pa
         (tmp_path / name).write_bytes(b"")
     remove_from(str(tmp_path), 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.mid", "sample-000.mid", "sample-x.mid"]
+
+
+@pytest.mark.parametrize("text", ["100000000", "1e9s", "infs", "nans", "0", "-1s"])
+def test_a_length_beyond_all_music_is_refused(text):
+    with pytest.raises(ValueError, match="is no length"):
+        parse_length(text)
+
+
+def test_a_damaged_file_that_is_given_is_called_damaged(tmp_path):
+    path = tmp_path / "x.mid"
+    path.write_bytes(b"MThd damaged")
+    with pytest.raises(InputError, match="cannot be read as MIDI"):
+        beginning(Sampling(output=str(tmp_path), given=str(path)))
