@@ -41,6 +41,9 @@ def verify(folder: str, against: str | None = None, strict: bool = False) -> Rep
     Raises:
         InputError: the folder is not there or holds no finished dataset.
     """
+    for path in (folder, against):
+        if path is not None and not os.path.isdir(path):
+            raise InputError(f"{path}: no such folder. `stretto prepare … --output {path}` makes a dataset there.")
     findings = Findings()
     listed = _check_completed(folder, findings)
     manifest = _manifest(folder, findings)

@@ -463,3 +463,8 @@ def test_inspect_prints_what_is_there_and_writes_a_page(sound, tmp_path):
     assert "midi 1 as events" in done.stdout
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
     assert json.loads(stretto("inspect", sound, "--json").stdout)["shards"] == 6
+
+
+def test_a_folder_that_is_not_there_is_an_input_error_and_no_finding(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        verify(str(tmp_path / "nowhere"))
