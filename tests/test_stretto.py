@@ -160,7 +160,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         (ModuleNotFoundError("x", name="apache_beam.io"), 4, "pip install 'stretto[pipelines]'"),
         (ModuleNotFoundError("x", name="schemas.typo"), 1, "internal error: ModuleNotFoundError"),
         (OSError(28, "No space left on device", "/full/shard"), 4, "disk is full while writing /full/shard"),
-        (PermissionError(13, "Permission denied", "/root/run"), 4, "stretto: /root/run: Permission denied"),
+        (PermissionError(13, "Permission denied", "/locked/run"), 4, "stretto: /locked/run: Permission denied"),
         (KeyError("boom"), 1, "stretto: internal error: KeyError: 'boom' (-v shows the traceback)"),
         (KeyboardInterrupt(), 130, "stopped by Ctrl-C"),
     ],
