@@ -81,10 +81,11 @@ class Summaries:
         return failed
 
     def _piece(self, step: int, tag: str, piece: Piece) -> None:
-        self._train.add_image(tag, roll(piece), step, dataformats="HWC")
+        # Names of their own: TensorBoard's data server gives a tag to one plugin, and the sound would not be found.
+        self._train.add_image(f"{tag}/roll", roll(piece), step, dataformats="HWC")
         sound = render(piece, RATE, seconds_limit=SECONDS)
         if len(sound):
-            self._train.add_audio(tag, np.asarray(sound).mean(axis=1), step, sample_rate=RATE)
+            self._train.add_audio(f"{tag}/sound", np.asarray(sound).mean(axis=1), step, sample_rate=RATE)
 
 
 def decoded(representation: Any, records: Iterable[Record]) -> list[Piece]:

@@ -48,9 +48,10 @@ def test_points_after_the_restored_step_are_cut_back(written):
 
 def test_the_first_batch_can_be_seen_and_heard(written):
     board = read(written, "train")
-    assert board.Tags()["images"] == ["first_batch/0", "first_batch/1"] == board.Tags()["audio"]
-    (image,) = board.Images("first_batch/0")
-    (clip,) = board.Audio("first_batch/0")
+    assert board.Tags()["images"] == ["first_batch/0/roll", "first_batch/1/roll"]
+    assert board.Tags()["audio"] == ["first_batch/0/sound", "first_batch/1/sound"]
+    (image,) = board.Images("first_batch/0/roll")
+    (clip,) = board.Audio("first_batch/0/sound")
     assert image.step == 0 and image.width > 200 and image.encoded_image_string.startswith(b"\x89PNG")
     assert clip.length_frames / clip.sample_rate > 1 and clip.encoded_audio_string.startswith(b"RIFF")
 
@@ -74,3 +75,9 @@ def test_a_piece_that_cannot_be_shown_is_told_and_stops_nothing(tmp_path, monkey
     piece = Events(window=64).decode([{"tokens": np.zeros(0, np.uint16), "start_token": 0, "piece_tokens": 0}])
     with Summaries(str(tmp_path), 0) as summaries:
         assert summaries.pieces(3, "sample", [piece]) == ["sample 0 is not shown: no SoundFont"]
+
+
+def test_no_name_serves_two_kinds_or_the_data_server_of_tensorboard_would_show_one_only(written):
+    tags = read(written, "train").Tags()
+    names = [name for kind in ("scalars", "images", "audio", "tensors") for name in tags[kind]]
+    assert len(names) == len(set(names)) > 4
