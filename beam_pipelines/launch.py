@@ -67,11 +67,6 @@ class Engine:
     runner: Any
     workers: int
 
-    @property
-    def is_local(self) -> bool:
-        """Whether this machine does the work."""
-        return not isinstance(self.runner, str)
-
 
 def engine(build: Build, workers: int, beam_options: Sequence[str]) -> Engine:
     """The engine of a build. Here it is Beam's FnApiRunner: the DirectRunner first tries to download another one."""
