@@ -21,7 +21,7 @@ from beam_pipelines.stages import Commit, Decide, SurveyItems, WriteShards, told
 from beam_pipelines.survey import surveyed_items
 from beam_pipelines.suspects import gather_suspects
 from beam_pipelines.workload import sensible_workers
-from schemas.errors import InputError, Interrupted, MachineError, StrettoError, UsageError
+from schemas.errors import InputError, Interrupted, MachineError, UsageError, error_of
 from schemas.manifest import COMPLETED, MANIFEST
 
 with without_unneeded_packages():
@@ -109,10 +109,7 @@ def _told_error(folder: Folder, error: Exception) -> Exception:
         return error
     if os.path.exists(folder.decisions):
         print(table(account(read_lines(folder.decisions))), file=sys.stderr)
-    kind = {kind.exit_code: kind for kind in (UsageError, InputError, MachineError)}.get(
-        told["exit_code"], StrettoError
-    )
-    return kind(told["message"])
+    return error_of(told["exit_code"], told["message"])
 
 
 def check_output(build: Build) -> None:

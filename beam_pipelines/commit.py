@@ -61,8 +61,18 @@ class Ending:
     def quarantine_entry(self) -> dict[str, Any]:
         """Its line in quarantine.jsonl."""
         item, decision = self.report.item, self.decision
-        known = {"name": item.name, "path": item.path, "part": item.part, "sha256": self.report.sha256}
-        return {**known, "reason": decision.reason, "message": decision.message, "offset": decision.offset}
+        return {
+            "name": item.name,
+            "path": item.path,
+            "part": item.part,
+            "split": decision.split,
+            "sha256": self.report.sha256,
+            "bytes": self.report.bytes,
+            "reason": decision.reason,
+            "message": decision.message,
+            "offset": decision.offset,
+            "track": decision.track,
+        }
 
 
 def commit(build: Build, how: Mapping[str, Any]) -> None:

@@ -21,6 +21,12 @@ from schemas.representation import Representation
 from schemas.representations import REPRESENTATIONS, from_settings
 from schemas.settings import from_json, parse_integers, parse_numbers, setting, to_json
 
+LIMITS = frozenset(
+    {"max_seconds", "max_notes", "max_notes_per_second", "max_controls", "max_tracks", "max_bytes", "item_seconds",
+     "item_megabytes"}
+)  # fmt: skip
+"""Choices that decide which inputs are taken, and nothing about the bytes of those that are."""
+
 BUILDING = ".building"
 DEFAULT_FRACTIONS = (0.8, 0.1, 0.1)
 LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner")
@@ -96,6 +102,12 @@ class Build:
     seed: int = setting(0, help="Seed of the splits.")
     max_seconds: float = setting(21600.0, help="Longest piece, in seconds; a longer one is quarantined.")
     max_notes: int = setting(500_000, help="Most notes of a piece; one with more is quarantined.")
+    max_notes_per_second: int = setting(2000, help="Most notes that begin in one second; one with more is quarantined.")
+    max_controls: int = setting(1_000_000, help="Most events of controllers; a piece with more is quarantined.")
+    max_tracks: int = setting(1024, help="Most tracks of a piece; one with more is quarantined.")
+    max_bytes: int = setting(16 << 20, help="Largest file of a piece, in bytes; a larger one is quarantined.")
+    item_seconds: float = setting(60.0, help="Longest time that reading one input may take; then it is quarantined.")
+    item_megabytes: int = setting(1024, help="Most memory that reading one input may take; then it is quarantined.")
     max_bad: str = setting(
         "5%", help="How many inputs may be quarantined: N or N%.", parse=parse_allowance, metavar="N|N%"
     )
@@ -117,8 +129,12 @@ class Build:
             ("shards", self.shards, self.shards is None or 1 <= self.shards <= 99_999, "1..99999"),
             ("workers", self.workers, self.workers is None or 1 <= self.workers <= 1024, "1..1024"),
             ("max-seconds", self.max_seconds, 0 < self.max_seconds < math.inf, "a number above 0"),
-            ("max-notes", self.max_notes, self.max_notes > 0, "above 0"),
+            ("item-seconds", self.item_seconds, 0 < self.item_seconds <= 86400, "0..86400, above 0"),
+            ("item-megabytes", self.item_megabytes, 16 <= self.item_megabytes <= 1 << 20, "16..1048576"),
         ]
+        for name in ("max_notes", "max_notes_per_second", "max_controls", "max_tracks", "max_bytes"):
+            value = getattr(self, name)
+            problems.append((name.replace("_", "-"), value, value > 0, "above 0"))
         for name, value, fits, allowed in problems:
             if not fits:
                 said = ",".join(map(str, value)) if isinstance(value, tuple) else value

@@ -7,6 +7,7 @@ from beam_pipelines.augment import variants_of
 from beam_pipelines.clean import Refusal, Status
 from beam_pipelines.config import Build
 from beam_pipelines.folder import Folder, read_lines, write_lines, write_value
+from beam_pipelines.limits import over_limit
 from beam_pipelines.split import crossing_groups, dealt, duplicates, leaks, merged_groups, own_split
 from beam_pipelines.survey import Report
 from beam_pipelines.write import is_finished
@@ -27,6 +28,7 @@ class Decision:
         reason: a short word, "" for written.
         message: a sentence, "" for written.
         offset: where in the file, where known.
+        track: which track of the file, where known.
         split: its split, "" where an input that is not written has none.
         shard: the file it is written to, "" for none.
     """
@@ -35,6 +37,7 @@ class Decision:
     reason: str = ""
     message: str = ""
     offset: int | None = None
+    track: int | None = None
     split: str = ""
     shard: str = ""
 
@@ -51,7 +54,7 @@ class Plan:
 def decide(build: Build, reports: Sequence[Report]) -> Plan:
     """The plan of a build."""
     splits = assigned_splits(build, reports)
-    refusals = refused(reports, splits)
+    refusals = refused(build, reports, splits)
     written = [place for place in range(len(reports)) if place not in refusals]
     shards = assigned_shards(build, reports, splits, written)
     shard_of = {place: shard for shard, places in shards.items() for place in places}
@@ -67,7 +70,8 @@ def decide(build: Build, reports: Sequence[Report]) -> Plan:
 def assigned_splits(build: Build, reports: Sequence[Report]) -> list[str]:
     """The split of every input: its official one, or its group's; "" where an official one is not known."""
     official = build.splits == "official" and build.corpus.official_splits
-    merged = merged_groups((report.item.group, report.music) for report in reports if report.music)
+    fit = [report for report in reports if report.music and not judge(build, report)]
+    merged = merged_groups((report.item.group, report.music) for report in fit)
     splits = []
     for report in reports:
         item = report.item
@@ -78,11 +82,12 @@ def assigned_splits(build: Build, reports: Sequence[Report]) -> list[str]:
     return splits
 
 
-def refused(reports: Sequence[Report], splits: Sequence[str]) -> dict[int, Refusal]:
+def refused(build: Build, reports: Sequence[Report], splits: Sequence[str]) -> dict[int, Refusal]:
     """Place -> why it is not written: what the survey found, then duplicates, then music of one split in another."""
-    refusals = {place: report.refusal for place, report in enumerate(reports) if report.refusal}
+    judged = {place: judge(build, report) for place, report in enumerate(reports)}
+    refusals = {place: refusal for place, refusal in judged.items() if refusal}
     places = {report.item.name: place for place, report in enumerate(reports)}
-    fit = [(report, split) for report, split in zip(reports, splits, strict=True) if not report.refusal]
+    fit = [(reports[place], split) for place, split in enumerate(splits) if place not in refusals]
     twins = duplicates([(report.item.name, split, report.exact) for report, split in fit])
     for name, kept in twins.items():
         refusals[places[name]] = Refusal("skipped", "duplicate", f"{name}: the same notes as {kept}, which is written")
@@ -91,6 +96,13 @@ def refused(reports: Sequence[Report], splits: Sequence[str]) -> dict[int, Refus
         message = f"{name}: the same music as {kept}, which lies in another split"
         refusals[places[name]] = Refusal("skipped", "leak", message)
     return refusals
+
+
+def judge(build: Build, report: Report) -> Refusal | None:
+    """Why one input is not written: it is bad, passes a limit, or is not wanted; None where it is fit."""
+    if report.refusal and report.refusal.status == "quarantined":
+        return report.refusal
+    return over_limit(build, report.item.name, report.bytes, report.measures) or report.refusal
 
 
 def _crossing(build: Build, reports: Sequence[Report]) -> tuple[str, ...]:
@@ -106,7 +118,7 @@ def assigned_shards(
     shards: dict[str, list[int]] = {}
     for split in SPLITS:
         places = {reports[place].item.name: place for place in written if splits[place] == split}
-        total = shard_count(build, split, [reports[place].notes for place in places.values()])
+        total = shard_count(build, split, [reports[place].measures.notes for place in places.values()])
         for index in range(total):
             shards[shard_name(build.corpus.name, split, index, total)] = []
         for name, index in dealt(places, total).items():
@@ -146,7 +158,7 @@ def work_of(build: Build, reports: Sequence[Report], plan: Plan) -> dict[str, fl
     """Shard -> how much work it is, in notes encoded: every copy, and reading once."""
     return {
         shard: float(
-            sum(reports[place].notes * (2 + copies_of(build, plan.decisions[place].split)) for place in places)
+            sum(reports[place].measures.notes * (2 + copies_of(build, plan.decisions[place].split)) for place in places)
         )
         for shard, places in plan.shards.items()
     }

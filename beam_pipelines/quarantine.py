@@ -11,7 +11,7 @@ _SHOWN = 5
 
 
 def quarantine_lines(entries: Iterable[Mapping[str, Any]]) -> str:
-    """The text of quarantine.jsonl: name, path, part, reason, message, offset and sha256 of each bad input."""
+    """The text of quarantine.jsonl: of each bad input what it is, why it is bad, and where in it, as far as known."""
     return "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in entries)
 
 

@@ -12,6 +12,7 @@ from beam_pipelines.config import Build
 from beam_pipelines.decide import decide, order_for_workers, work_of, write_plan
 from beam_pipelines.folder import Folder, write_value
 from beam_pipelines.progress import SURVEY, WRITE, Ticks
+from beam_pipelines.reading_process import ReadingProcess
 from beam_pipelines.survey import read_reports, survey_part
 from beam_pipelines.write import write_shard
 from schemas.errors import MachineError, StrettoError
@@ -43,9 +44,17 @@ class SurveyPart(_Stage):
 
     stage = SURVEY
 
+    def setup(self) -> None:
+        super().setup()
+        self._reading = ReadingProcess(self.build)
+
     def process(self, element: tuple[int, Iterable[None]]) -> Iterator[tuple[int, int]]:
         with told(self.folder):
-            yield 0, survey_part(self.build, self.folder, element[0], self._ticks.done)
+            yield 0, survey_part(self.build, self.folder, element[0], self._reading, self._ticks.done)
+
+    def teardown(self) -> None:
+        self._reading.close()
+        super().teardown()
 
 
 class DecideAll(_Stage):

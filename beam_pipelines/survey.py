@@ -4,108 +4,128 @@ import hashlib
 import os
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from beam_pipelines.clean import Limits, Refusal, clean
+from beam_pipelines.clean import Refusal, clean
 from beam_pipelines.config import Build
 from beam_pipelines.corpora.corpus import Item, Skip
 from beam_pipelines.fingerprints import exact_fingerprint, music_fingerprint
 from beam_pipelines.folder import Folder, read_lines, write_lines
+from beam_pipelines.limits import Measures, measured
 from beam_pipelines.listing import read_part
-from beam_pipelines.suspects import Reading, read_suspects, survives
-from media.midi import Unreadable
-from schemas.errors import StrettoError
+from beam_pipelines.reading_process import ReadingProcess
+from schemas.errors import StrettoError, Unreadable
 from schemas.music import Piece
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the survey knows of one input.
+    """What the survey knows of one input; limits are judged later, from the measures.
 
     Attributes:
         item: the input.
         refusal: why it is not fit, or None.
         sha256: of the file's bytes, "" where it could not be read.
         bytes: size of the file.
-        seconds: end of the last note.
-        notes: how many there are.
-        exact: fingerprint of content, "" where there is no piece.
+        measures: how much music it holds; nothing where there is no piece.
+        exact: fingerprint of content, "" where there is no fit piece.
         music: fingerprint that key and tempo do not change.
+        sketch: what is left of the music when its details are gone: near copies have much of it in common.
     """
 
     item: Item
     refusal: Refusal | None = None
     sha256: str = ""
     bytes: int = 0
-    seconds: float = 0.0
-    notes: int = 0
+    measures: Measures = Measures()
     exact: str = ""
     music: str = ""
+    sketch: str = ""
 
 
-def limits_of(build: Build) -> Limits:
-    """What a piece of this build may be."""
-    return Limits(build.max_seconds, build.max_notes, build.corpus.pitch_range, build.representation)
-
-
-def read_piece(build: Build, item: Item) -> tuple[bytes, Piece | Refusal]:
-    """The bytes of an item's file and its piece, or why there is none."""
-    data = b""
+def read_data(build: Build, item: Item) -> bytes | Refusal:
+    """The bytes of an item's file, or why there are none."""
     try:
-        data = build.corpus.read(item, build.input)
-        piece = build.corpus.parse(item, build.input, data)
+        return build.corpus.read(item, build.input)
     except Unreadable as error:
-        return data, Refusal("quarantined", error.reason, str(error), error.offset)
+        return refusal_of(error)
+
+
+def parse_data(build: Build, item: Item, data: bytes) -> Piece | Refusal:
+    """The piece in an item's bytes, or why there is none."""
+    try:
+        return build.corpus.parse(item, build.input, data)
+    except Unreadable as error:
+        return refusal_of(error)
     except Skip as error:
-        return data, Refusal("skipped", error.reason, error.message)
+        return Refusal("skipped", error.reason, error.message)
+    except MemoryError:
+        message = f"{item.name}: reading it takes more memory than --item-megabytes {build.item_megabytes} allows"
+        return Refusal("quarantined", "too-much-memory", message)
     except StrettoError:
         raise
-    except Exception:  # noqa: BLE001  a parser's own mistake must cost one input, its traceback kept, not the build
-        return data, Refusal("quarantined", "unexpected", traceback.format_exc(limit=-6))
-    return data, clean(piece, limits_of(build)) or piece
+    except Exception as error:  # noqa: BLE001  a parser's own mistake must cost one input, told with its place, not the build
+        return Refusal(
+            "quarantined", "unexpected", f"{item.name}: {type(error).__name__}: {error}, raised by {_place(error)}"
+        )
+
+
+def refusal_of(error: Unreadable) -> Refusal:
+    """An unreadable input's refusal."""
+    return Refusal("quarantined", error.reason, str(error), error.offset, getattr(error, "track", None))
+
+
+def _place(error: Exception) -> str:
+    """Where an exception was raised, without the folders of this machine, so that equal builds say the same."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    inside = frame.filename.startswith(_ROOT)
+    file = os.path.relpath(frame.filename, _ROOT) if inside else os.path.basename(frame.filename)
+    return f"{file}, line {frame.lineno}, in {frame.name}"
 
 
 def survey(build: Build, item: Item) -> Report:
     """The report on one input."""
-    data, piece = read_piece(build, item)
-    sha256 = hashlib.sha256(data).hexdigest() if data else ""
+    data = read_data(build, item)
+    if isinstance(data, Refusal):
+        return Report(item, data)
+    report = Report(item, None, hashlib.sha256(data).hexdigest(), len(data))
+    piece = parse_data(build, item, data)
     if isinstance(piece, Refusal):
-        return Report(item, piece, sha256, len(data))
-    return Report(
-        item,
-        None,
-        sha256,
-        len(data),
-        piece.seconds,
-        len(piece.notes),
-        exact_fingerprint(piece),
-        music_fingerprint(piece),
-    )
+        return replace(report, refusal=piece)
+    report = replace(report, measures=measured(piece))
+    refusal = clean(piece, build.corpus.pitch_range, build.representation)
+    if refusal:
+        return replace(report, refusal=refusal)
+    return replace(report, exact=exact_fingerprint(piece), music=music_fingerprint(piece))
 
 
-def carefully(build: Build, item: Item) -> Report:
-    """The report on an input that a process died of, or seemed to: read in another process first."""
-    death = survives("beam_pipelines.survey:survey", build, item)
-    if not death:
-        return survey(build, item)
-    message = f"{item.name}: the process that read it alone {death}; what it holds crashes the reader or never ends"
-    return Report(item, Refusal("quarantined", "crash", message))
+def survey_item(build: Build, item: Item) -> dict[str, Any]:
+    """The report on one input as JSON values: what the process that reads is asked for."""
+    return report_to_json(survey(build, item))
 
 
-def survey_part(build: Build, folder: Folder, part: int, done: Callable[[], None]) -> int:
+def safely_surveyed(build: Build, reading: ReadingProcess, item: Item) -> Report:
+    """The report on one input, whatever it does to its reader."""
+    answer = reading.ask("survey", item)
+    if not isinstance(answer, Refusal):
+        return report_from_json(answer)
+    data = read_data(build, item)
+    known = {} if isinstance(data, Refusal) else {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    return Report(item, answer, **known)
+
+
+def survey_part(build: Build, folder: Folder, part: int, reading: ReadingProcess, done: Callable[[], None]) -> int:
     """Writes the reports on one part, unless they are there; returns how many were made. `done` hears of each."""
     items = read_part(folder, part)[1]
     if is_surveyed(build, folder, part):
         return 0
-    header = _header(build, folder, part)
-    reports, suspects, reading = [], read_suspects(folder), Reading(folder)
+    header, reports = _header(build, folder, part), []
     for item in items:
-        reading.begin(item.name)
-        report = carefully(build, item) if item.name in suspects else survey(build, item)
-        reports.append(report_to_json(report))
+        reports.append(report_to_json(safely_surveyed(build, reading, item)))
         done()
-    reading.end()
     write_lines(folder.survey(part), [header, *reports])
     return len(items)
 
@@ -129,19 +149,12 @@ def is_surveyed(build: Build, folder: Folder, part: int) -> bool:
         header, *reports = read_lines(folder.survey(part))
     except (FileNotFoundError, ValueError):
         return False
-    if header != _header(build, folder, part) or len(reports) != len(header["modified"]):
-        return False
-    return not (build.retry_quarantined and any(is_bad(report_from_json(report)) for report in reports))
+    return header == _header(build, folder, part) and len(reports) == len(header["modified"])
 
 
 def surveyed_items(build: Build, folder: Folder, parts: int) -> int:
     """How many items need no second look."""
     return sum(len(read_part(folder, part)[1]) for part in range(parts) if is_surveyed(build, folder, part))
-
-
-def is_bad(report: Report) -> bool:
-    """Whether the input counts against `--max-bad`."""
-    return report.refusal is not None and report.refusal.status == "quarantined"
 
 
 def read_reports(folder: Folder) -> list[Report]:
@@ -158,4 +171,9 @@ def report_to_json(report: Report) -> dict[str, Any]:
 def report_from_json(values: dict[str, Any]) -> Report:
     """The inverse of `report_to_json`."""
     refusal = values["refusal"]
-    return Report(**{**values, "item": Item(**values["item"]), "refusal": Refusal(**refusal) if refusal else None})
+    parts = {
+        "item": Item(**values["item"]),
+        "refusal": Refusal(**refusal) if refusal else None,
+        "measures": Measures(**values["measures"]),
+    }
+    return Report(**{**values, **parts})

@@ -7,6 +7,7 @@ is harmless, and one that is there already, made from the same inputs by the sam
 import contextlib
 import hashlib
 import os
+import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,8 +22,10 @@ from beam_pipelines.config import Build
 from beam_pipelines.corpora.corpus import Item
 from beam_pipelines.encode import Encoder, encode, payloads
 from beam_pipelines.folder import Folder, read_lines, read_value, write_value
+from beam_pipelines.reading_process import ReadingProcess
 from beam_pipelines.statistics import Statistics, add, statistics_of, stored
-from beam_pipelines.survey import read_piece
+from beam_pipelines.survey import parse_data, read_data
+from beam_pipelines.suspects import Writing, read_suspects
 from schemas.feature import RecordError
 from schemas.hashing import file_sha256, fingerprint, stable_hash
 from schemas.manifest import Shard
@@ -59,16 +62,37 @@ def write_shard(build: Build, folder: Folder, name: str, done: Callable[[], None
     split = parse_shard_name(name)[1]
     encoder = encoder_of(build, split)
     with _scratch(folder, name) as scratch:
-        outcomes = {}
+        outcomes, writing, suspects = {}, Writing(folder), read_suspects(folder)
         for reference in references:
-            outcomes[reference.item.name] = _write_item(build, encoder, reference, scratch)
+            key = reference.item.name
+            writing.begin(key)
+            fault = _fault_of_suspect(build, reference, split) if key in suspects else None
+            outcomes[key] = fault or write_item(build, encoder, reference, scratch)
             done()
+        writing.end()
         shard = settle(scratch, folder, name, split, encoder)
     write_value(
         folder.shard_report(name),
         {"source": shard_fingerprint(build, name, references), "shard": asdict(shard), **_totals(outcomes)},
     )
     return False
+
+
+def _fault_of_suspect(build: Build, reference: Reference, split: str) -> Refusal | None:
+    process = ReadingProcess(build)
+    try:
+        answer = process.ask("encode", reference.item, sha256=reference.sha256, split=split)
+    finally:
+        process.close()
+    return answer if isinstance(answer, Refusal) else None
+
+
+def try_item(build: Build, item: Item, sha256: str, split: str) -> None:
+    """Writes an input to a file that nobody keeps, to see whether the process lives through it."""
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Scratch(os.path.join(folder, "scratch"))
+        write_item(build, encoder_of(build, split), Reference(item, sha256), scratch)
+        scratch.file.close()
 
 
 def _totals(outcomes: dict[str, Written | Refusal]) -> dict[str, Any]:
@@ -173,12 +197,17 @@ def _scratch(folder: Folder, name: str) -> Iterator[Scratch]:
         os.unlink(path)
 
 
-def _write_item(build: Build, encoder: Encoder, reference: Reference, scratch: Scratch) -> Written | Refusal:
-    """Adds the records of one input, or says why there are none. What a failing input had added is taken back."""
+def write_item(build: Build, encoder: Encoder, reference: Reference, scratch: Scratch) -> Written | Refusal:
+    """Adds the records of one input, or says why there are none. What a failing input had added is taken back.
+
+    Its bytes are compared before they are parsed: only what the survey has read in safety is read here.
+    """
     item, before = reference.item, len(scratch.offsets)
-    data, piece = read_piece(build, item)
-    if hashlib.sha256(data).hexdigest() != reference.sha256:
-        return Refusal("quarantined", "changed", f"{item.name}: the file changed while the dataset was built")
+    data = read_data(build, item)
+    if isinstance(data, Refusal) or hashlib.sha256(data).hexdigest() != reference.sha256:
+        what = data.message if isinstance(data, Refusal) else f"{item.name}: other bytes than when it was surveyed"
+        return Refusal("quarantined", "changed-while-reading", what)
+    piece = parse_data(build, item, data)
     if isinstance(piece, Refusal):
         return piece
     try:

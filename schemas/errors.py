@@ -64,3 +64,9 @@ class Unreadable(InputError):
         super().__init__(message)
         self.reason = reason
         self.offset = offset
+
+
+def error_of(exit_code: int, message: str) -> StrettoError:
+    """The error of an exit code, for one that was told by another process."""
+    kinds = (UsageError, InputError, MachineError, VerificationError, DivergedError, Interrupted)
+    return {kind.exit_code: kind for kind in kinds}.get(exit_code, StrettoError)(message)

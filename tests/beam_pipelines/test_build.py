@@ -244,12 +244,6 @@ def test_a_repaired_file_is_surveyed_when_a_build_continues(tmp_path):
     assert {line["status"] for line in ledger(build.output)} == {"written"}
 
 
-def test_quarantined_inputs_are_looked_at_again_when_asked(tmp_path, monkeypatch, capsys):
-    build = half_built(tmp_path)
-    assert prepare(replace(build, retry_quarantined=True), [], as_json=False) == 0
-    assert "8 of 10 inputs are surveyed" in capsys.readouterr().err
-
-
 def test_a_killed_commit_is_finished_without_a_graph(made, monkeypatch, capsys):
     output = made()
     build, wanted = build_of_output(output), shas(output)

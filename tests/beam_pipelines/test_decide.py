@@ -8,6 +8,7 @@ from beam_pipelines.corpora.corpus import Item
 from beam_pipelines.corpora.maestro import Maestro
 from beam_pipelines.corpora.midi import MidiFolder
 from beam_pipelines.decide import decide, order_for_workers, shard_count
+from beam_pipelines.limits import Measures
 from beam_pipelines.survey import Report
 from schemas.representations.events import Events
 
@@ -19,7 +20,7 @@ def report(name, split="", group="", exact="", music="", refusal=None, notes=100
     item = Item(name, group or name, split, name)
     if refusal:
         return Report(item, refusal)
-    return Report(item, None, "ab", 10, 1.0, notes, exact or name, music or name)
+    return Report(item, None, "ab", 10, Measures(1.0, notes), exact or name, music or name)
 
 
 def test_official_splits_are_kept():

@@ -127,7 +127,7 @@ def test_a_file_that_changed_since_the_survey_is_quarantined(planned, tmp_path):
     build, folder, (name,) = planned()
     changed = tmp_path / "in" / "001.mid"
     changed.write_bytes((tmp_path / "in" / "002.mid").read_bytes())
-    assert written(build, folder, name)["items"]["midi/001.mid"]["reason"] == "changed"
+    assert written(build, folder, name)["items"]["midi/001.mid"]["reason"] == "changed-while-reading"
 
 
 def test_nothing_but_shard_index_and_working_files_is_left(planned):
@@ -143,5 +143,5 @@ def test_a_survey_report_survives_as_json(planned):
     from beam_pipelines.survey import report_from_json, report_to_json
 
     report = survey(build, item)
-    assert report_from_json(report_to_json(report)) == report and report.notes == 40
+    assert report_from_json(report_to_json(report)) == report and report.measures.notes == 40
     assert asdict(report)["item"]["path"] == "000.mid"
