@@ -135,7 +135,7 @@ def _json(folder: str, name: str, findings: Findings) -> Any:
 
 def _manifest(folder: str, findings: Findings) -> Manifest | None:
     try:
-        return read_manifest(folder)
+        return read_manifest(folder, sealed=False)  # compared with COMPLETED already
     except InputError as error:
         findings.add("manifest", str(error), MANIFEST)
         return None

@@ -1,7 +1,8 @@
 """Feature: what one array of a record is. Declared once; writer, reader, manifest and documentation follow from it."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,13 @@ Record = dict[str, Any]
 
 STORAGES = ("list", "raw", "flac")
 DTYPES = ("bytes", "uint8", "uint16", "int16", "int32", "int64", "float32")
+
+
+MAX_FEATURES = 256
+MAX_AXES = 8
+MAX_VALUES = 1 << 30
+"""How many numbers one array may have: a record is no longer than that."""
+_LONGEST_TEXT = 4096
 
 
 class RecordError(StrettoError):
@@ -44,7 +52,8 @@ class Feature:
     maximum: float | None = None
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES or self.storage not in STORAGES or len(self.dims) != len(self.shape):
+        known = self.dtype in DTYPES and self.storage in STORAGES
+        if not known or len(self.dims) != len(self.shape) or (self.dtype == "bytes" and self.dims):
             raise ValueError(
                 f"no feature: dtype {self.dtype!r}, storage {self.storage!r}, dims {self.dims}, shape {self.shape}"
             )
@@ -103,11 +112,38 @@ def features_to_json(features: Features) -> dict[str, Any]:
 
 
 def features_from_json(values: Mapping[str, Any]) -> dict[str, Feature]:
-    """The inverse of `features_to_json`. Raises RecordError for anything that is no feature."""
+    """The inverse of `features_to_json`. Raises RecordError, naming feature and key, for what is no feature."""
+    if not isinstance(values, Mapping) or len(values) > MAX_FEATURES:
+        raise RecordError(f"features cannot be read: expected an object of at most {MAX_FEATURES} features")
+    return {name: _feature(name, value) for name, value in values.items()}
+
+
+def _feature(name: str, values: Any) -> Feature:
+    known = [field.name for field in fields(Feature)]
+    if not isinstance(values, Mapping) or not {"dtype", "dims", "shape"} <= values.keys() <= set(known):
+        raise RecordError(f"features cannot be read: {name!r} is not described by {', '.join(known)}")
+    for key, value in values.items():
+        if not _is_allowed(key, value):
+            raise RecordError(f"features cannot be read: {name!r}: {key} is {str(value)[:60]!r}")
     try:
-        return {
-            name: Feature(**{**value, "dims": tuple(value["dims"]), "shape": tuple(value["shape"])})
-            for name, value in values.items()
-        }
-    except (TypeError, KeyError, ValueError) as error:
-        raise RecordError(f"features cannot be read: {error}") from error
+        feature = Feature(**{**values, "dims": tuple(values["dims"]), "shape": tuple(values["shape"])})
+    except ValueError as error:
+        raise RecordError(f"features cannot be read: {name!r}: {error}") from error
+    if math.prod(length for length in feature.shape if length is not None) > MAX_VALUES:
+        raise RecordError(f"features cannot be read: {name!r}: shape {feature.shape} has more than {MAX_VALUES} values")
+    return feature
+
+
+def _is_allowed(key: str, value: Any) -> bool:
+    """Whether a field of a stored feature has the type, and is in the range, that Feature says."""
+    if key == "shape":
+        return isinstance(value, list) and len(value) <= MAX_AXES and all(map(_is_length, value))
+    if key == "dims":
+        return isinstance(value, list) and all(isinstance(item, str) and len(item) <= _LONGEST_TEXT for item in value)
+    if key in ("minimum", "maximum"):
+        return value is None or (isinstance(value, (int, float)) and abs(value) < 1 << 64)
+    return isinstance(value, str) and len(value) <= _LONGEST_TEXT
+
+
+def _is_length(value: Any) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_VALUES)

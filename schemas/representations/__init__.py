@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from schemas.errors import UsageError
 from schemas.registry import resolve
 from schemas.settings import from_json
 
@@ -12,5 +13,13 @@ REPRESENTATIONS = {
 
 
 def from_settings(name: str, settings: Mapping[str, Any]) -> Any:
-    """The representation that a manifest describes. Raises UsageError for a name or setting that does not exist."""
-    return from_json(resolve(REPRESENTATIONS, name, "representation"), dict(settings))
+    """The representation that a manifest describes.
+
+    Raises:
+        UsageError: there is no such representation or setting, or a setting cannot have this value.
+    """
+    kind = resolve(REPRESENTATIONS, name, "representation")
+    try:
+        return from_json(kind, dict(settings))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"representation {name}: {error}. Its settings are {dict(settings)!s:.200}") from error

@@ -25,6 +25,8 @@ from schemas.vocabulary import Range, Vocabulary
 STEPS_PER_SECOND = 100
 MAX_SHIFT_STEPS = 100
 VELOCITY_BINS = 32
+MAX_WINDOW = 1 << 24
+"""Tokens; a window is laid out in memory whole, however short the piece."""
 _VELOCITY_BIN_SIZE = 4
 _TICKS_PER_STEP = 10
 _OUTSIDE = 65535
@@ -50,10 +52,16 @@ class Events:
 
     def __post_init__(self) -> None:
         low, high = self.pitch_range
+        if not all(isinstance(value, int) for value in (low, high, self.window, self.hop)):
+            raise ValueError(
+                f"pitch-range {low}..{high}, window {self.window}, hop {self.hop}: whole numbers are needed"
+            )
         if not 0 <= low <= high <= 127:
             raise ValueError(f"pitch-range {low}..{high} must lie inside 0..127")
         if self.window < 0 or not 0 <= self.hop <= self.window:
             raise ValueError(f"window {self.window} and hop {self.hop}: the hop must lie between 0 and the window")
+        if self.window > MAX_WINDOW:
+            raise ValueError(f"window {self.window}: a record holds at most {MAX_WINDOW} tokens")
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.errors import UsageError
 from schemas.feature import check_record
 from schemas.music import Controls, Notes, Piece, TempoMap, stretch, transpose
 from schemas.representations import from_settings
@@ -157,3 +158,22 @@ def test_settings_of_a_manifest_give_the_same_representation():
 def test_settings_that_make_no_sense_are_refused(bad):
     with pytest.raises(ValueError, match="must lie"):
         Events(**bad)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"window": "64"},
+        {"window": 1e9},
+        {"window": 10**18},
+        {"window": None},
+        {"pitch_range": 7},
+        {"pitch_range": [21]},
+        {"pitch_range": ["21", "108"]},
+        {"pitch_range": [21.5, 108]},
+        {"windwo": 64},
+    ],
+)
+def test_settings_that_a_manifest_cannot_have_are_refused_by_the_name_of_the_representation(settings):
+    with pytest.raises(UsageError, match="representation events: |of Events"):
+        from_settings("events", settings)

@@ -1,7 +1,9 @@
 """The manifest: one text for one dataset; refused when it is damaged, unfinished or of another version."""
 
 import dataclasses
+import hashlib
 import json
+import os
 
 import pytest
 
@@ -82,37 +84,89 @@ def changed(**values):
     return json.dumps({**json.loads(manifest_to_json(DATASET)), **values})
 
 
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"corpus": NaN}', b"\xff", '{"items": 1, "items": 1}'])
+def test_what_is_no_json_is_refused_by_name(text):
+    with pytest.raises(InputError, match="^here"):
+        manifest_from_json(text, "here")
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "{}", changed(surplus=1), changed(corpus="midi")])
+def test_what_has_not_the_keys_of_a_manifest_is_refused_by_name(text):
+    with pytest.raises(InputError, match="here: not a manifest: .* Run `stretto verify`"):
+        manifest_from_json(text, "here")
+
+
+FIELDS = [
+    ("corpus", {"name": "../midi", "version": "1"}, r"corpus.name is '../midi'"),
+    ("corpus", {"name": "midi", "version": "1\x1b[2J"}, "corpus.version is"),
+    ("corpus", {"name": "midi"}, "corpus holds the keys"),
+    ("representation", {"name": ["events"], "settings": {}}, "representation.name is"),
+    ("representation", {"name": "events", "settings": 3}, "representation.settings is 3"),
+    ("features", [], r"features is \[\]"),
+    ("features", {"key": {"dtype": "int64", "dims": [], "shape": []}}, "features names 'key'"),
+    ("features", {"a b": {"dtype": "int64", "dims": [], "shape": []}}, "features names 'a b'"),
+    ("features", {"x": {"dtype": "int64", "dims": ["n"], "shape": [-1]}}, "'x': shape is '.-1.'"),
+    ("features", {"x": {"dtype": "int64", "dims": ["n"], "shape": [2**40]}}, "'x': shape is"),
+    ("features", {"x": {"dtype": "int64", "dims": ["n"], "shape": [True]}}, "'x': shape is"),
+    ("features", {"x": {"dtype": "int64", "dims": ["a", "b"], "shape": [2**20, 2**20]}}, "has more than"),
+    ("features", {"x": {"dtype": "int64", "dims": [], "shape": [], "minimum": "0"}}, "'x': minimum is '0'"),
+    ("shards", 7, "shards is 7"),
+    ("shards", [{}], r"shards\[0\] holds the keys"),
+    ("shards", [7], r"shards\[0\] is 7"),
+    ("items", {"dev": 1}, "a key of items is 'dev'"),
+    ("items", {"train": -1}, "items.train is -1"),
+    ("items", {"train": True}, "items.train is True"),
+    ("dropped", {"bad\nreason": 1}, "a key of dropped is"),
+    ("dropped", {"duplicate": 2**60}, "dropped.duplicate is"),
+    ("crossing_groups", "Bach", "crossing_groups is 'Bach'"),
+    ("crossing_groups", ["Bach", 1], r"crossing_groups\[1\] is 1"),
+    ("fingerprint", 7, "fingerprint is 7"),
+    ("schema_version", True, "schema_version is True"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), FIELDS)
+def test_a_field_that_no_manifest_of_ours_holds_is_refused_with_its_key_and_value(key, value, message):
+    with pytest.raises(InputError, match=f"here: not a manifest: .*{message}.* Run `stretto verify`"):
+        manifest_from_json(changed(**{key: value}), "here")
+
+
 @pytest.mark.parametrize(
-    "text",
+    ("damage", "message"),
     [
-        "",
-        "null",
-        "[]",
-        "{}",
-        "[" * 100_000,
-        changed(shards=[{}]),
-        changed(shards=7),
-        changed(features=[]),
-        changed(corpus="midi"),
-    ]
-    + [
-        changed(shards=[{**vars(SHARDS[0]), **damage}])
-        for damage in ({"name": "../a"}, {"split": "dev"}, {"records": -1})
-    ]
-    + [
-        changed(shards=[{**vars(SHARDS[0]), **damage}])
-        for damage in ({"records": "many"}, {"bytes": 1.5}, {"sha256": None})
+        ({"name": "../a"}, "'../a' is no shard name"),
+        ({"name": "../../midi-test.tfrecord-00000-of-00001"}, "in corpus 'midi'"),
+        ({"name": "midi-test.tfrecord-00000-of-00001\x00"}, "name is"),
+        ({"name": "midi-test.tfrecord-00001-of-00001"}, "name is"),
+        ({"name": "other-test.tfrecord-00000-of-00001"}, "in corpus 'midi'"),
+        ({"split": "dev"}, "in corpus 'midi' and split 'dev'"),
+        ({"split": "train"}, "and split 'train'"),
+        ({"records": -1}, "records is -1"),
+        ({"records": "many"}, "records is 'many'"),
+        ({"records": 2}, "2 records cannot have 30 bytes"),
+        ({"records": 0}, "0 records cannot have 30 bytes"),
+        ({"records": 10**99}, "records is 1000"),
+        ({"bytes": 1.5}, "bytes is 1.5"),
+        ({"sha256": None}, "sha256 is None"),
+        ({"sha256": "A" * 64}, "sha256 is 'AAA"),
+        ({"index_sha256": "a" * 63}, "index_sha256 is"),
     ],
 )
-def test_what_is_no_manifest_is_refused_by_name(text):
-    with pytest.raises(InputError, match="here: not a manifest"):
-        manifest_from_json(text, "here")
+def test_a_shard_that_cannot_be_is_refused_with_its_key_and_value(damage, message):
+    with pytest.raises(InputError, match=rf"here: not a manifest: shards\[0\].*{message}"):
+        manifest_from_json(changed(shards=[{**vars(SHARDS[0]), **damage}]), "here")
+
+
+def test_a_shard_that_is_named_twice_is_refused():
+    with pytest.raises(InputError, match=r"shards names 'midi-test\.tfrecord-00000-of-00001' more than once"):
+        manifest_from_json(changed(shards=[vars(SHARDS[0])] * 2), "here")
 
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / MANIFEST).write_text(manifest_to_json(DATASET), encoding="utf-8")
-    (tmp_path / COMPLETED).write_text("")
+    text = manifest_to_json(DATASET).encode()
+    (tmp_path / MANIFEST).write_bytes(text)
+    (tmp_path / COMPLETED).write_text(f"{hashlib.sha256(text).hexdigest()}  {MANIFEST}\n")
     return tmp_path
 
 
@@ -134,5 +188,22 @@ def test_a_missing_folder_says_how_to_make_a_dataset(tmp_path):
 
 def test_a_manifest_that_is_not_utf_8_is_named(folder):
     (folder / MANIFEST).write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="manifest.json: not UTF-8"):
+    with pytest.raises(InputError, match="manifest.json.*not UTF-8"):
+        read_manifest(str(folder), sealed=False)
+
+
+def test_a_manifest_that_is_not_the_one_that_was_sealed_is_refused(folder):
+    told = manifest_to_json(dataclasses.replace(DATASET, items={"train": 4, "test": 1}))
+    (folder / MANIFEST).write_text(told, encoding="utf-8")
+    with pytest.raises(
+        InputError, match=r"manifest\.json: its sha256 is [0-9a-f]{64}, which is not what COMPLETED lists"
+    ):
+        read_manifest(str(folder))
+    assert read_manifest(str(folder), sealed=False).items == {"train": 4, "test": 1}
+
+
+def test_a_manifest_that_is_a_pipe_is_refused_and_not_waited_for(folder):
+    (folder / MANIFEST).unlink()
+    os.mkfifo(folder / MANIFEST)
+    with pytest.raises(InputError, match="manifest.json: is not a regular file"):
         read_manifest(str(folder))

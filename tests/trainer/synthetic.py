@@ -56,8 +56,9 @@ def write_dataset(
     manifest = Manifest(
         CORPUS, "1", "events", to_json(representation), features, tuple(sorted(written, key=lambda s: s.name))
     )
-    _write(os.path.join(folder, MANIFEST), manifest_to_json(manifest).encode())
-    _write(os.path.join(folder, COMPLETED), b"{}\n")
+    text = manifest_to_json(manifest).encode()
+    _write(os.path.join(folder, MANIFEST), text)
+    _write(os.path.join(folder, COMPLETED), f"{hashlib.sha256(text).hexdigest()}  {MANIFEST}\n".encode())
     return manifest
 
 
