@@ -1,15 +1,37 @@
-"""Fingerprints of pieces: the same file content under two names, and the same music in another key or tempo."""
+"""Fingerprints of pieces: the same content under two names, the same music in another key or tempo, and near copies.
+
+`exact_fingerprint` and `music_fingerprint` are equal or they are not: one note that changes its place, because two that
+sound almost together were rounded, makes another piece of it. `sketch` is what survives that: two sketches are compared
+by how much they share (`near_copies`).
+"""
 
 import hashlib
 from dataclasses import fields
 
 import numpy as np
+import numpy.typing as npt
 
-from schemas.music import Piece
+from schemas.music import Notes, Piece
 
 _DIGEST_BYTES = 16
 _FEW_NOTES = 16
 """Below this many notes an interval sequence says too little, and the rhythm is taken in."""
+_VERY_FEW_NOTES = 4
+"""Below this many even the rhythm says too little, and pieces in two keys are two pieces."""
+_CELLS, _CELL_OFFSET = 12, 0.016
+"""A rhythm is told in twelfths of its span. The offset keeps onsets that lie on a grid of up to 64 equal parts off the
+edges of the cells, so that another resolution (an error of up to 0.13 % of the span) does not move one across."""
+
+SKETCH_SIZE = 32
+"""How many hashes a sketch holds at most."""
+_WINDOW = 10
+_SHORTEST_SKETCHED = 8
+_WHOLE_SKETCHED = 32
+_HEX_DIGITS = 12
+_WORD = 1 << 64
+_BASE = 0x9E3779B97F4A7C15
+
+Hashes = npt.NDArray[np.uint64]
 
 
 def exact_fingerprint(piece: Piece) -> str:
@@ -26,12 +48,105 @@ def exact_fingerprint(piece: Piece) -> str:
 
 
 def music_fingerprint(piece: Piece) -> str:
-    """Equal for pieces that differ in key, tempo, resolution or loudness only: the intervals from onset to onset."""
+    """Equal for pieces that differ in key, tempo, resolution or loudness only: the intervals from onset to onset.
+
+    Of fewer than 16 notes the onsets count too, in twelfths of the time from the first to the last; of fewer than 4 the
+    key as well.
+    """
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    notes = piece.notes.select(~piece.notes.drum) if piece.notes.drum.any() else piece.notes
-    notes = notes if len(notes) else piece.notes
+    pitched = _pitched(piece.notes)
+    notes = pitched if len(pitched) else piece.notes
     digest.update(np.diff(notes.pitch).astype("<i2").tobytes())
     if len(notes) < _FEW_NOTES:
-        times = np.concatenate([notes.start, notes.end]) - (notes.start[0] if len(notes) else 0)
-        digest.update(times.astype("<i8").tobytes())
+        digest.update(_rhythm(piece.tempo.seconds(notes.start)).tobytes())
+    if len(notes) < _VERY_FEW_NOTES:
+        digest.update(notes.pitch.astype("<i2").tobytes())
     return digest.hexdigest()
+
+
+def _pitched(notes: Notes) -> Notes:
+    return notes.select(~notes.drum) if notes.drum.any() else notes
+
+
+def _rhythm(onsets: npt.NDArray[np.float64]) -> npt.NDArray[np.int8]:
+    """Which twelfth of the whole each onset lies in, int8 [note]; times are seconds, ascending."""
+    span = float(onsets[-1] - onsets[0]) if len(onsets) else 0.0
+    return np.floor((onsets - onsets[:1]) / (span or 1.0) * _CELLS + _CELL_OFFSET).astype(np.int8)
+
+
+def sketch(piece: Piece) -> str:
+    """What key, tempo, loudness, a later beginning and rounded times leave of a piece: at most 32 hashes, as hex.
+
+    Every ten notes that follow one another (half as many as there are where there are fewer than twenty) are hashed as
+    a bag of pitches above its lowest, and the smallest 32 different hashes are kept, ascending: a sample that copies
+    agree on. Two notes that swap places change two bags of a whole piece. Pieces of up to 32 notes add the bag of all
+    their notes. Drums are left out: their few pitches make every bag common. "" for fewer than 8 pitched notes.
+    """
+    pitch = _pitched(piece.notes).pitch
+    if len(pitch) < _SHORTEST_SKETCHED:
+        return ""
+    hashes = _bags(pitch, min(_WINDOW, len(pitch) // 2))
+    if len(pitch) <= _WHOLE_SKETCHED:
+        hashes = np.concatenate([hashes, _bags(pitch, len(pitch))])
+    smallest = _smallest(hashes >> np.uint64(64 - 4 * _HEX_DIGITS))
+    return "".join(f"{value:0{_HEX_DIGITS}x}" for value in smallest.tolist())
+
+
+def sketch_hashes(text: str) -> Hashes:
+    """The hashes of a sketch, uint64 [hash], ascending. Raises ValueError where the text is no sketch."""
+    packed = np.frombuffer(bytes.fromhex(text), np.uint8).reshape(-1, _HEX_DIGITS // 2)
+    padded = np.zeros((len(packed), 8), np.uint8)
+    padded[:, 8 - packed.shape[1] :] = packed
+    return padded.view(">u8").ravel().astype(np.uint64)
+
+
+def bag_hashes(piece: Piece) -> Hashes:
+    """The hash of the ten notes from each pitched note on, uint64 [note - 9] (half as many notes in a short piece)."""
+    pitch = _pitched(piece.notes).pitch
+    return _bags(pitch, min(_WINDOW, max(1, len(pitch) // 2)))
+
+
+def _powers(base: int) -> Hashes:
+    """Powers of an odd number modulo 2^64, uint64 [128]."""
+    return np.array([pow(base, exponent, _WORD) for exponent in range(128)], np.uint64)
+
+
+_RAISED, _LOWERED = _powers(_BASE), _powers(pow(_BASE, -1, _WORD))
+
+
+def _bags(pitch: npt.NDArray[np.int16], size: int) -> Hashes:
+    """The hash of every `size` notes in a row without their order and key, uint64 [note - size + 1].
+
+    A bag is the sum of base^pitch, so that one running sum serves all of them, and transposition is a factor: it is
+    taken out by the power of the lowest pitch.
+    """
+    running = np.zeros(len(pitch) + 1, np.uint64)
+    np.cumsum(_RAISED[pitch], out=running[1:])
+    return _mixed((running[size:] - running[:-size]) * _LOWERED[_lowest(pitch, size)])
+
+
+def _lowest(pitch: npt.NDArray[np.int16], size: int) -> npt.NDArray[np.int16]:
+    """The lowest of every `size` pitches in a row, in as many steps as size has binary digits."""
+    lowest, reach = pitch, 1
+    while reach < size:
+        step = min(reach, size - reach)
+        lowest, reach = np.minimum(lowest[:-step], lowest[step:]), reach + step
+    return lowest
+
+
+def _mixed(words: Hashes) -> Hashes:
+    """Every bit depends on every bit: the last steps of SplitMix64 (Steele et al. 2014)."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))
+
+
+def _smallest(hashes: Hashes) -> Hashes:
+    """The smallest different hashes, ascending, at most `SKETCH_SIZE`."""
+    few = 8 * SKETCH_SIZE
+    if len(hashes) > 2 * few:
+        # Sorting all of a long piece costs more than hashing it; repeats are few enough that a part will do.
+        chosen = np.unique(np.partition(hashes, few)[:few])
+        if len(chosen) >= SKETCH_SIZE:
+            return chosen[:SKETCH_SIZE]
+    return np.unique(hashes)[:SKETCH_SIZE]

@@ -1,13 +1,14 @@
 """Splits: decided by group before anything is copied or cut, so that no composition is trained on and tested on.
 
 Official splits are kept. Own ones: u = hash(seed, group, "split") / 2^64 against the cumulated fractions of train,
-validation and test, where groups whose pieces are the same music in another key or tempo are merged first and go by
-their smallest name.
+validation and test, where groups whose pieces are the same music (in another key or tempo, played louder, begun later)
+are merged first and go by their smallest name.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from beam_pipelines.near_copies import alike
 from schemas.hashing import stable_hash, uniform
 from schemas.naming import SPLITS
 
@@ -26,9 +27,14 @@ def own_split(seed: int, group: str, fractions: Sequence[float]) -> str:
     return [split for split, fraction in zip(SPLITS, fractions, strict=True) if fraction][-1]
 
 
-def merged_groups(pieces: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Group -> smallest name of the groups joined by pieces of one fingerprint; pieces are (group, fingerprint)."""
-    parent: dict[str, str] = {}
+def merged_groups(pieces: Iterable[tuple[str, str] | tuple[str, str, str]]) -> dict[str, str]:
+    """Group -> smallest name of the groups joined by the same music; pieces are (group, fingerprint, sketch).
+
+    Joined are groups with pieces of one fingerprint, and groups with pieces whose sketches agree: a quarter of the
+    smaller sketch and three hashes at least (`near_copies`, where the figures stand).
+    """
+    known = list(pieces)
+    parent = {piece[0]: piece[0] for piece in known}
     first: dict[str, str] = {}
 
     def root(group: str) -> str:
@@ -37,10 +43,14 @@ def merged_groups(pieces: Iterable[tuple[str, str]]) -> dict[str, str]:
             group = parent[group]
         return group
 
-    for group, fingerprint in pieces:
-        parent.setdefault(group, group)
-        one, other = sorted((root(group), root(first.setdefault(fingerprint, group))))
-        parent[other] = one
+    def join(one: str, other: str) -> None:
+        smaller, larger = sorted((root(one), root(other)))
+        parent[larger] = smaller
+
+    for group, fingerprint, *_ in known:
+        join(group, first.setdefault(fingerprint, group))
+    for earlier, later in alike(piece[2] if len(piece) > 2 else "" for piece in known):
+        join(known[earlier][0], known[later][0])
     return {group: root(group) for group in parent}
 
 

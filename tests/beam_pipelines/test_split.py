@@ -1,10 +1,14 @@
 """Splits, duplicates and leaks: rules on names, groups and fingerprints."""
 
 from collections import Counter
+from dataclasses import replace
 
-from beam_pipelines.fingerprints import exact_fingerprint, music_fingerprint
+import numpy as np
+import pytest
+
+from beam_pipelines.fingerprints import exact_fingerprint, music_fingerprint, sketch
 from beam_pipelines.split import crossing_groups, dealt, duplicates, leaks, merged_groups, own_split
-from schemas.music import stretch, transpose
+from schemas.music import Notes, Piece, TempoMap, stretch, transpose
 from tests.beam_pipelines.tiny_dataset import made_piece
 
 
@@ -64,10 +68,34 @@ def test_key_and_tempo_do_not_change_the_fingerprint_of_music():
     assert music_fingerprint(made_piece(6)) != music_fingerprint(piece)
 
 
+def melody(onsets, pitches=(60, 64, 62, 67, 65), ticks_per_quarter=480, tempo=500_000.0):
+    start = np.array(onsets)
+    return Piece("melody", Notes.of(start, start + 100, pitches, 64), tempo=TempoMap.constant(ticks_per_quarter, tempo))
+
+
 def test_two_short_melodies_of_the_same_intervals_differ_by_rhythm():
-    short, slow = made_piece(7, notes=3), made_piece(7, notes=3)
-    slow = type(slow)(slow.name, type(slow.notes).of(slow.notes.start * 2, slow.notes.end * 2, slow.notes.pitch, 64))
-    assert music_fingerprint(short) != music_fingerprint(slow)
+    assert music_fingerprint(melody([0, 480, 960, 1440, 1920])) != music_fingerprint(melody([0, 240, 480, 1440, 1920]))
+
+
+@pytest.mark.parametrize("ticks_per_quarter", [96, 220, 384, 960])
+def test_short_melodies_are_the_same_in_another_tempo_and_resolution(ticks_per_quarter):
+    rhythm = np.array([0, 480, 720, 1200, 1920])
+    other = np.round(rhythm * ticks_per_quarter / 480).astype(int)
+    copy = melody(other, (62, 66, 64, 69, 67), ticks_per_quarter, 312_345.0)
+    assert music_fingerprint(copy) == music_fingerprint(melody(rhythm))
+
+
+def test_three_notes_in_two_keys_are_two_pieces():
+    assert music_fingerprint(melody([0, 1, 2], (60, 64, 67))) != music_fingerprint(melody([0, 1, 2], (61, 65, 68)))
+
+
+def test_groups_whose_pieces_are_near_copies_are_merged_though_their_fingerprints_differ():
+    piece, other = made_piece(5), made_piece(6)
+    notes = piece.notes
+    swapped = replace(piece, notes=replace(notes, pitch=notes.pitch[[1, 0, *range(2, len(notes))]] + 2))
+    assert music_fingerprint(swapped) != music_fingerprint(piece)
+    pieces = [(name, music_fingerprint(of), sketch(of)) for name, of in (("b", piece), ("a", swapped), ("c", other))]
+    assert merged_groups(pieces) == {"a": "a", "b": "a", "c": "c"}
 
 
 def test_the_exact_fingerprint_hears_every_change():
