@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from beam_pipelines.accounting import check_account
-from beam_pipelines.config import Build, build_to_json, code_version
+from beam_pipelines.config import Build, build_to_json, code_version, written_code
 from beam_pipelines.decide import Decision, read_decisions
 from beam_pipelines.describe import LEDGER, write_documents
-from beam_pipelines.folder import WORKING, Folder, read_value
+from beam_pipelines.folder import WORKING, Folder, read_value, write_lines
 from beam_pipelines.quarantine import QUARANTINE, check_allowance, quarantine_lines
+from beam_pipelines.retry import SHARDS, SURVEY
 from beam_pipelines.seal import PENDING, files, seal_text
 from beam_pipelines.statistics import Statistics, add
-from beam_pipelines.survey import Report, read_reports
+from beam_pipelines.survey import Report, read_reports, report_to_json
 from media.storage import sync_folder, write_atomic
 from schemas.errors import InputError, UsageError
 from schemas.feature import features_to_json
@@ -84,7 +85,7 @@ def commit(build: Build, how: Mapping[str, Any]) -> None:
     """
     folder = Folder(build.building)
     if is_pending(folder.root) or not os.path.isdir(folder.root):
-        return finish(build.output, build.overwrite)
+        return finish(build.output, build.replaces)
     shard_reports = read_shard_reports(folder)
     endings = list(ended(read_reports(folder), read_decisions(folder), shard_reports))
     write_quarantine(folder, endings, build.max_bad)
@@ -94,8 +95,9 @@ def commit(build: Build, how: Mapping[str, Any]) -> None:
     check_account(ledger, len(endings), sum(shard.records for shard in shards))
     _remove_strays(folder, shards)
     _write_description(build, folder, manifest, ledger, shard_reports, how)
+    _write_rebuild(folder, shard_reports)
     _seal(folder, shards)
-    finish(build.output, build.overwrite)
+    finish(build.output, build.replaces)
 
 
 def read_shard_reports(folder: Folder) -> list[dict[str, Any]]:
@@ -174,6 +176,12 @@ def _write_description(
     write_documents(folder.root, build.corpus, manifest, statistics, dropped_copies, ignored, reports)
 
 
+def _write_rebuild(folder: Folder, shard_reports: Sequence[Mapping[str, Any]]) -> None:
+    """What `--retry-quarantined` needs of a finished dataset."""
+    write_lines(folder.path(SURVEY), map(report_to_json, read_reports(folder)))
+    write_lines(folder.path(SHARDS), shard_reports)
+
+
 def sums(shard_reports: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Statistics], dict[str, int]]:
     """The statistics of each split, and the copies that left the range by reason."""
     dropped: Counter[str] = Counter()
@@ -189,6 +197,7 @@ def provenance(build: Build, how: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "build_fingerprint": build.fingerprint,
         "code_version": code_version(),
+        "written_code": written_code(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **how,
     }

@@ -6,7 +6,7 @@ import importlib.metadata
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -27,6 +27,7 @@ LIMITS = frozenset(
 )  # fmt: skip
 """Choices that decide which inputs are taken, and nothing about the bytes of those that are."""
 
+_WRITING = ("augment", "encode", "statistics", "write")
 BUILDING = ".building"
 DEFAULT_FRACTIONS = (0.8, 0.1, 0.1)
 LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner")
@@ -114,7 +115,9 @@ class Build:
     only: str | None = setting(
         None, help="File with the paths to read, one a line, relative to the input.", metavar="FILE"
     )
-    retry_quarantined: bool = setting(False, help="When a build is continued, look again at what was quarantined.")
+    retry_quarantined: bool = setting(
+        False, help="Read again what a finished dataset quarantined; only limits may differ."
+    )
     workers: int | None = setting(None, help="Processes; by default as many as the work is worth.")
     runner: str = setting("DirectRunner", help="Beam runner; DirectRunner means this machine.")
     overwrite: bool = setting(False, help="Replace what is in the output folder.")
@@ -161,6 +164,17 @@ class Build:
         return {key: value for key, value in build_to_json(self).items() if key not in FREE}
 
     @property
+    def replaces(self) -> bool:
+        """Whether a dataset at the output is to be replaced."""
+        return self.overwrite or self.retry_quarantined
+
+    @property
+    def written_fingerprint(self) -> str:
+        """sha256 over what decides the bytes of a record, given its input: choices without limits, code that writes."""
+        choices = {name: value for name, value in self.choices.items() if name not in LIMITS}
+        return fingerprint({"choices": choices, "code": written_code()})
+
+    @property
     def fingerprint(self) -> str:
         """sha256 over the choices and the code version: builds with the same one may continue each other."""
         return fingerprint({"choices": self.choices, "code": code_version()})
@@ -195,14 +209,31 @@ def build_from_json(values: dict[str, Any]) -> Build:
 
 @cache
 def code_version() -> str:
-    """sha256 over the source of what decides the bytes, and the versions of the packages that take part."""
+    """sha256 over the source of what decides the dataset, and the versions of the packages that take part."""
+    root = _root()
+    files = [
+        path for package in ("beam_pipelines", "media", "schemas") for path in _sources(os.path.join(root, package))
+    ]
+    return _code(files, ("numpy", "symusic"))
+
+
+@cache
+def written_code() -> str:
+    """sha256 over the source of what makes records of a piece: the rest decides which pieces, and what they hold."""
+    modules = [os.path.join(_root(), "beam_pipelines", name + ".py") for name in _WRITING]
+    return _code([*modules, *_sources(os.path.join(_root(), "schemas"))], ("numpy",))
+
+
+def _root() -> str:
+    return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def _code(files: Sequence[str], packages: Sequence[str]) -> str:
     digest = hashlib.sha256()
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    for package in ("beam_pipelines", "media", "schemas"):
-        for path in _sources(os.path.join(root, package)):
-            with open(path, "rb") as file:
-                digest.update(f"{os.path.relpath(path, root)}\n".encode() + file.read())
-    for package in ("numpy", "symusic"):
+    for path in files:
+        with open(path, "rb") as file:
+            digest.update(f"{os.path.relpath(path, _root())}\n".encode() + file.read())
+    for package in packages:
         digest.update(f"{package}=={importlib.metadata.version(package)}\n".encode())
     return digest.hexdigest()
 

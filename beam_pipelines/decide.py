@@ -178,7 +178,7 @@ def write_plan(build: Build, folder: Folder, reports: Sequence[Report], plan: Pl
 
 
 def _reference(report: Report) -> dict[str, object]:
-    return {"item": asdict(report.item), "sha256": report.sha256}
+    return {"item": asdict(report.item), "sha256": report.sha256, "exact": report.exact}
 
 
 def read_decisions(folder: Folder) -> Iterator[Decision]:

@@ -23,6 +23,9 @@ from beam_pipelines.clean import Refusal
 from beam_pipelines.config import Build
 from schemas.music import Piece
 
+MEASURED = frozenset({"too-large", "too-long", "too-many-notes", "too-dense", "too-many-controls", "too-many-tracks"})
+"""Reasons that hang on what was measured of an input: with another limit it need not be read again to be judged."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measures:

@@ -12,10 +12,10 @@ from beam_pipelines.config import Build
 from beam_pipelines.corpora.corpus import Item, Skip
 from beam_pipelines.fingerprints import exact_fingerprint, music_fingerprint
 from beam_pipelines.folder import Folder, read_lines, write_lines
-from beam_pipelines.limits import Measures, measured
+from beam_pipelines.limits import Measures, measured, over_limit
 from beam_pipelines.listing import read_part
 from beam_pipelines.reading_process import ReadingProcess
-from schemas.errors import StrettoError, Unreadable
+from schemas.errors import StrettoError, Unreadable, UsageError
 from schemas.music import Piece
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -92,6 +92,8 @@ def survey(build: Build, item: Item) -> Report:
     if isinstance(data, Refusal):
         return Report(item, data)
     report = Report(item, None, hashlib.sha256(data).hexdigest(), len(data))
+    if len(data) > build.max_bytes:
+        return replace(report, refusal=over_limit(build, item.name, len(data), Measures()))
     piece = parse_data(build, item, data)
     if isinstance(piece, Refusal):
         return replace(report, refusal=piece)
@@ -122,12 +124,38 @@ def survey_part(build: Build, folder: Folder, part: int, reading: ReadingProcess
     items = read_part(folder, part)[1]
     if is_surveyed(build, folder, part):
         return 0
-    header, reports = _header(build, folder, part), []
+    header, reports, kept = _header(build, folder, part), [], _kept(build, folder, part)
     for item in items:
-        reports.append(report_to_json(safely_surveyed(build, reading, item)))
+        report = kept_report(build, item, kept[item.name]) if kept else None
+        reports.append(report_to_json(report or safely_surveyed(build, reading, item)))
         done()
     write_lines(folder.survey(part), [header, *reports])
     return len(items)
+
+
+def _kept(build: Build, folder: Folder, part: int) -> dict[str, dict[str, Any]]:
+    """Name -> what the finished dataset knows, where it is made again."""
+    if not build.retry_quarantined or not os.path.exists(folder.kept(part)):
+        return {}
+    return {line["report"]["item"]["name"]: line for line in read_lines(folder.kept(part))}
+
+
+def kept_report(build: Build, item: Item, kept: dict[str, Any]) -> Report | None:
+    """The report that a finished dataset has of an input, where it is to be believed; None where it is made again.
+
+    Raises:
+        UsageError: the input is not to be read again, and has other bytes than when the dataset was made.
+    """
+    if kept["again"]:
+        return None
+    report = report_from_json(kept["report"])
+    data = read_data(build, item)
+    if isinstance(data, Refusal) or hashlib.sha256(data).hexdigest() != report.sha256:
+        what = data.message if isinstance(data, Refusal) else f"{item.name}: other bytes than when the dataset was made"
+        raise UsageError(
+            f"--retry-quarantined: {what}. Make the dataset anew: the same command with --overwrite instead."
+        )
+    return report if kept["believed"] else None
 
 
 def _header(build: Build, folder: Folder, part: int) -> dict[str, Any]:
@@ -149,12 +177,19 @@ def is_surveyed(build: Build, folder: Folder, part: int) -> bool:
         header, *reports = read_lines(folder.survey(part))
     except (FileNotFoundError, ValueError):
         return False
-    return header == _header(build, folder, part) and len(reports) == len(header["modified"])
+    if header != _header(build, folder, part) or len(reports) != len(header["modified"]):
+        return False
+    return not (build.retry_quarantined and any(is_bad(report) for report in map(report_from_json, reports)))
 
 
 def surveyed_items(build: Build, folder: Folder, parts: int) -> int:
     """How many items need no second look."""
     return sum(len(read_part(folder, part)[1]) for part in range(parts) if is_surveyed(build, folder, part))
+
+
+def is_bad(report: Report) -> bool:
+    """Whether the survey found the input bad."""
+    return report.refusal is not None and report.refusal.status == "quarantined"
 
 
 def read_reports(folder: Folder) -> list[Report]:

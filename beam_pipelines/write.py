@@ -39,10 +39,11 @@ _BUFFER_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Reference:
-    """An input of a shard, and the bytes it had when it was surveyed."""
+    """An input of a shard, the bytes it had when it was surveyed, and the fingerprint of what was read in them."""
 
     item: Item
     sha256: str
+    exact: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,9 @@ def encoder_of(build: Build, split: str) -> Encoder:
 
 
 def shard_fingerprint(build: Build, name: str, references: list[Reference]) -> str:
-    """What a shard is made from: the build, its code, and the bytes of its inputs."""
-    inputs = [[asdict(reference.item), reference.sha256] for reference in references]
-    return fingerprint({"build": build.fingerprint, "shard": name, "inputs": _printable(inputs)})
+    """What a shard is made from: choices and code that write, and its inputs as they were read."""
+    inputs = [[asdict(reference.item), reference.sha256, reference.exact] for reference in references]
+    return fingerprint({"written": build.written_fingerprint, "shard": name, "inputs": _printable(inputs)})
 
 
 def _printable(value: Any) -> Any:
@@ -144,7 +145,8 @@ def is_finished(build: Build, folder: Folder, name: str) -> bool:
 
 def read_references(folder: Folder, name: str) -> list[Reference]:
     """The planned inputs of a shard."""
-    return [Reference(Item(**value["item"]), value["sha256"]) for value in read_lines(folder.references(name))]
+    lines = read_lines(folder.references(name))
+    return [Reference(Item(**line["item"]), line["sha256"], line["exact"]) for line in lines]
 
 
 def _is_whole(folder: Folder, name: str) -> bool:

@@ -1,0 +1,116 @@
+"""`prepare --retry-quarantined`: a finished dataset made again with other limits or other code, for little work.
+
+Only what was quarantined is read again; of every other input only the bytes are compared. Shards whose inputs are what
+they were are taken over by a link, the others are written, and the result takes the old dataset's place as with
+`--overwrite`. It equals a full new build because it is one: survey, decisions and shards are those of any build, some
+of them already there. Where that could not be promised it is refused with the reason.
+
+A dataset carries what this needs in `rebuild/`: the reports of the survey, and what each shard was made from.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from itertools import zip_longest
+from typing import Any
+
+from beam_pipelines.config import FREE, LIMITS, Build, code_version, written_code
+from beam_pipelines.folder import Folder, read_lines, write_lines, write_value
+from beam_pipelines.limits import MEASURED
+from beam_pipelines.listing import read_part
+from beam_pipelines.quarantine import QUARANTINE
+from schemas.documents import read_json
+from schemas.errors import UsageError
+from schemas.naming import index_name
+
+SURVEY, SHARDS = "rebuild/survey.jsonl", "rebuild/shards.jsonl"
+_ANEW = "Make the dataset anew: the same command with --overwrite in place of --retry-quarantined."
+
+
+def check_retry(build: Build) -> None:
+    """Raises UsageError unless the finished dataset at the output may be made again from what it carries."""
+    missing = [name for name in (SURVEY, SHARDS) if not os.path.exists(os.path.join(build.output, name))]
+    if missing:
+        raise UsageError(f"{build.output}: {missing[0]} is not there, so nothing can be taken over. {_ANEW}")
+    there = read_json(os.path.join(build.output, "config.json"))
+    now = build.choices
+    names = sorted(name for name in {*there, *now} - FREE - LIMITS if there.get(name) != now.get(name))
+    if names:
+        sides = "; ".join(f"{name} there {there.get(name)}, now {now.get(name)}" for name in names)
+        raise UsageError(
+            f"{build.output}: --retry-quarantined may change limits only, and this differs: {sides}. "
+            f"Repeat the dataset's settings (--config {os.path.join(build.output, 'config.json')}). {_ANEW}"
+        )
+    made_by = read_json(os.path.join(build.output, "provenance.json"))
+    if made_by.get("written_code") != written_code():
+        raise UsageError(f"{build.output}: the code that writes records has changed since it was made. {_ANEW}")
+
+
+def nothing_to_retry(build: Build) -> bool:
+    """Whether the dataset at the output quarantined nothing and was made with the same limits."""
+    there = read_json(os.path.join(build.output, "config.json"))
+    same = all(there.get(name) == value for name, value in build.choices.items() if name in LIMITS)
+    return same and not os.path.getsize(os.path.join(build.output, QUARANTINE))
+
+
+def take_over(build: Build, folder: Folder, parts: int) -> None:
+    """Puts into the folder of a build what its finished dataset carries: reports to be kept, and shards.
+
+    Raises:
+        UsageError: there are inputs that the dataset does not know, or some are gone.
+    """
+    same_code = read_json(os.path.join(build.output, "provenance.json")).get("code_version") == code_version()
+    known = _known(build)
+    for part in range(parts):
+        items = read_part(folder, part)[1]
+        pairs = [next(known, None) for _ in items]
+        for item, pair in zip(items, pairs, strict=True):
+            _check_item(build, json.loads(json.dumps(vars(item))), pair and pair[0]["item"])
+        write_lines(folder.kept(part), [_kept(*pair, same_code) for pair in pairs if pair])
+    if left := next(known, None):
+        _check_item(build, None, left[0]["item"])
+    for report in read_lines(os.path.join(build.output, SHARDS)):
+        _link_shard(build, folder, report)
+
+
+def _known(build: Build) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Report and line of the ledger of every input of the dataset."""
+    survey, ledger = (read_lines(os.path.join(build.output, name)) for name in (SURVEY, "items.jsonl"))
+    for report, line in zip_longest(survey, ledger):
+        if report is None or line is None or report["item"]["name"] != line["name"]:
+            raise UsageError(f"{build.output}: {SURVEY} and items.jsonl are not about the same inputs. {_ANEW}")
+        yield report, line
+
+
+def _check_item(build: Build, now: dict[str, Any] | None, there: dict[str, Any] | None) -> None:
+    if now == there:
+        return
+    names = [(item or {}).get("name", "nothing") for item in (there, now)]
+    what = f"{names[0]} there, {names[1]} now" if names[0] != names[1] else f"{names[0]} is listed otherwise now"
+    raise UsageError(f"{build.output}: it is of other inputs than {build.input or build.corpus.name}: {what}. {_ANEW}")
+
+
+def _kept(report: dict[str, Any], line: dict[str, Any], same_code: bool) -> dict[str, Any]:
+    """What the survey may do with a report: believe it where the bytes are the same, or only compare them."""
+    refusal = report["refusal"]
+    bad = bool(refusal and refusal["status"] == "quarantined")
+    failed_later = line["status"] == "quarantined" and line["reason"] not in MEASURED
+    return {"report": report, "again": bad or failed_later, "believed": same_code}
+
+
+def _link_shard(build: Build, folder: Folder, report: dict[str, Any]) -> None:
+    """Gives a shard a second name in the new folder, unless an input failed while it was written."""
+    if any(isinstance(outcome, dict) and outcome["status"] == "quarantined" for outcome in report["items"].values()):
+        return
+    name = report["shard"]["name"]
+    for path in (name, index_name(name)):
+        os.makedirs(os.path.dirname(folder.path(path)), exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(folder.path(path))
+        try:
+            os.link(os.path.join(build.output, path), folder.path(path))
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(os.path.join(build.output, path), folder.path(path))
+    write_value(folder.shard_report(name), report)

@@ -1,0 +1,158 @@
+"""`--retry-quarantined`: a finished dataset made again for little work, equal to a full new build or refused."""
+
+import json
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from beam_pipelines.build import prepare
+from beam_pipelines.corpora.midi import MidiFolder
+from beam_pipelines.verify import verify
+from schemas.errors import UsageError
+from schemas.hashing import file_sha256
+from schemas.settings import setting
+from tests.beam_pipelines.midi_files import build_of, midi_folder, write_piece
+from tests.beam_pipelines.test_build import DAMAGED
+from tests.beam_pipelines.tiny_dataset import made_piece
+
+OF_THIS_BUILD = {"config.json", "provenance.json", "COMPLETED"}
+
+
+@dataclass(frozen=True)
+class Watched(MidiFolder):
+    """A folder of MIDI files that notes which of them are parsed."""
+
+    log: str = setting("", help="where")
+
+    def parse(self, item, root, data=None):
+        with open(self.log, "a") as file:
+            file.write(item.path + "\n")
+        return super().parse(item, root, data)
+
+
+def content(folder):
+    paths = [
+        os.path.relpath(os.path.join(place, name), folder) for place, _, names in os.walk(folder) for name in names
+    ]
+    return {path: file_sha256(os.path.join(folder, path)) for path in paths if path not in OF_THIS_BUILD}
+
+
+def statuses(build):
+    lines = map(json.loads, (Path(build.output) / "items.jsonl").read_text().splitlines())
+    return {line["name"]: line["status"] + line["reason"] for line in lines}
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A dataset in which 004.mid has too many notes and bad.mid is damaged."""
+    folder = midi_folder(tmp_path / "in", 9)
+    write_piece(folder, "004.mid", made_piece(99, notes=60))
+    (folder / "bad.mid").write_bytes(DAMAGED)
+    build = build_of(tmp_path, max_bad="100%", max_notes=50, shards=4)
+    build = replace(build, corpus=Watched(log=str(tmp_path / "parsed")))
+    assert prepare(build, [], as_json=False) == 0
+    (tmp_path / "parsed").unlink()
+    return build
+
+
+def parsed(build):
+    return Path(build.corpus.log).read_text().split() if os.path.exists(build.corpus.log) else []
+
+
+def anew(build):
+    full = replace(build, output=build.output + "-full", retry_quarantined=False, overwrite=False)
+    assert prepare(full, [], as_json=False) == 0
+    return content(full.output)
+
+
+def test_a_raised_limit_lets_the_refused_in_and_the_result_equals_a_full_new_build(finished, capsys):
+    retried = replace(finished, max_notes=100, retry_quarantined=True)
+    before = statuses(finished)
+    assert prepare(retried, [], as_json=False) == 0
+    assert before["midi/004.mid"] == "quarantinedtoo-many-notes" and statuses(retried)["midi/004.mid"] == "written"
+    work = parsed(retried)
+    assert "bad.mid" in work and len(set(work)) < 10, "every input was parsed again"
+    assert "kept" in capsys.readouterr().out
+    assert content(retried.output) == anew(retried)
+    assert verify(retried.output).exit_code == 0 and not os.path.exists(retried.output + ".replaced")
+
+
+def test_a_lowered_limit_is_judged_without_reading(finished):
+    retried = replace(finished, max_notes=30, max_seconds=1e-3, retry_quarantined=True)
+    with pytest.raises(Exception, match="nothing can be written"):
+        prepare(retried, [], as_json=False)
+    assert parsed(retried) == ["bad.mid"]
+
+
+def test_a_repaired_file_is_taken_in_and_no_other_is_parsed_but_to_write_its_shard(finished):
+    write_piece(Path(finished.input), "bad.mid", made_piece(77))
+    retried = replace(finished, retry_quarantined=True)
+    assert prepare(retried, [], as_json=False) == 0
+    assert statuses(retried)["midi/bad.mid"] == "written"
+    assert content(retried.output) == anew(retried)
+
+
+def test_where_nothing_was_quarantined_nothing_is_done(finished, capsys):
+    write_piece(Path(finished.input), "bad.mid", made_piece(77))
+    assert prepare(replace(finished, max_notes=100, retry_quarantined=True), [], as_json=False) == 0
+    made = os.stat(finished.output).st_ino
+    assert prepare(replace(finished, max_notes=100, retry_quarantined=True), [], as_json=False) == 0
+    assert os.stat(finished.output).st_ino == made
+    assert "nothing was quarantined" in capsys.readouterr().err
+
+
+def test_other_code_that_reads_has_everything_surveyed_again(finished, monkeypatch):
+    monkeypatch.setattr("beam_pipelines.retry.code_version", lambda: "another")
+    retried = replace(finished, retry_quarantined=True)
+    assert prepare(retried, [], as_json=False) == 0
+    assert len(set(parsed(retried))) == 10
+    assert content(retried.output) == anew(retried)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [({"transpose": (0, 1)}, r"transpose there \[0\], now \[0, 1\]"), ({"seed": 5}, "seed there 0, now 5")],
+)
+def test_a_choice_that_is_no_limit_is_refused_with_both_sides(finished, change, told):
+    before = content(finished.output)
+    with pytest.raises(UsageError, match=told):
+        prepare(replace(finished, retry_quarantined=True, **change), [], as_json=False)
+    assert content(finished.output) == before
+
+
+def test_other_code_that_writes_is_refused(finished, monkeypatch):
+    monkeypatch.setattr("beam_pipelines.retry.written_code", lambda: "another")
+    with pytest.raises(UsageError, match="the code that writes records has changed"):
+        prepare(replace(finished, retry_quarantined=True), [], as_json=False)
+
+
+def test_an_input_that_is_new_gone_or_changed_is_refused_by_name(finished):
+    retried, folder, before = replace(finished, retry_quarantined=True), Path(finished.input), content(finished.output)
+    kept = (folder / "002.mid").read_bytes()
+    write_piece(folder, "new.mid", made_piece(5))
+    with pytest.raises(UsageError, match=r"midi/new\.mid now"):
+        prepare(retried, [], as_json=False)
+    (folder / "new.mid").unlink()
+    (folder / "002.mid").unlink()
+    with pytest.raises(UsageError, match=r"midi/002\.mid there"):
+        prepare(retried, [], as_json=False)
+    write_piece(folder, "002.mid", made_piece(55))
+    with pytest.raises(UsageError, match=r"midi/002\.mid: other bytes"):
+        prepare(retried, [], as_json=False)
+    assert content(finished.output) == before
+    (folder / "002.mid").write_bytes(kept)
+    assert prepare(retried, [], as_json=False) == 0
+
+
+def test_without_a_dataset_there_is_nothing_to_retry(tmp_path):
+    midi_folder(tmp_path / "in", 3)
+    with pytest.raises(UsageError, match="Leave --retry-quarantined out"):
+        prepare(build_of(tmp_path, retry_quarantined=True), [], as_json=False)
+
+
+def test_a_dataset_without_what_it_needs_is_refused(finished):
+    os.unlink(os.path.join(finished.output, "rebuild", "survey.jsonl"))
+    with pytest.raises(UsageError, match=r"rebuild/survey\.jsonl is not there"):
+        prepare(replace(finished, retry_quarantined=True), [], as_json=False)
