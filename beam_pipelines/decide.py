@@ -71,7 +71,7 @@ def assigned_splits(build: Build, reports: Sequence[Report]) -> list[str]:
     """The split of every input: its official one, or its group's; "" where an official one is not known."""
     official = build.splits == "official" and build.corpus.official_splits
     fit = [report for report in reports if report.music and not judge(build, report)]
-    merged = merged_groups((report.item.group, report.music) for report in fit)
+    merged = merged_groups((report.item.group, report.music, report.sketch) for report in fit)
     splits = []
     for report in reports:
         item = report.item

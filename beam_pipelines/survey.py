@@ -10,11 +10,12 @@ from typing import Any
 from beam_pipelines.clean import Refusal, clean
 from beam_pipelines.config import Build
 from beam_pipelines.corpora.corpus import Item, Skip
-from beam_pipelines.fingerprints import exact_fingerprint, music_fingerprint
+from beam_pipelines.fingerprints import exact_fingerprint, music_fingerprint, sketch
 from beam_pipelines.folder import Folder, read_lines, write_lines
 from beam_pipelines.limits import Measures, measured, over_limit
 from beam_pipelines.listing import read_part
 from beam_pipelines.reading_process import ReadingProcess
+from media.storage import modified
 from schemas.errors import StrettoError, Unreadable, UsageError
 from schemas.music import Piece
 
@@ -101,7 +102,7 @@ def survey(build: Build, item: Item) -> Report:
     refusal = clean(piece, build.corpus.pitch_range, build.representation)
     if refusal:
         return replace(report, refusal=refusal)
-    return replace(report, exact=exact_fingerprint(piece), music=music_fingerprint(piece))
+    return replace(report, exact=exact_fingerprint(piece), music=music_fingerprint(piece), sketch=sketch(piece))
 
 
 def survey_item(build: Build, item: Item) -> dict[str, Any]:
@@ -161,14 +162,7 @@ def kept_report(build: Build, item: Item, kept: dict[str, Any]) -> Report | None
 def _header(build: Build, folder: Folder, part: int) -> dict[str, Any]:
     """What reports are about: the items of a part, and when each of their files was last changed (0: not known)."""
     listed, items = read_part(folder, part)
-    return {"listed": listed, "modified": [_modified(os.path.join(build.input, item.path)) for item in items]}
-
-
-def _modified(path: str) -> int:
-    try:
-        return os.stat(path).st_mtime_ns
-    except (OSError, ValueError):
-        return 0
+    return {"listed": listed, "modified": [modified(build.input, item.path) for item in items]}
 
 
 def is_surveyed(build: Build, folder: Folder, part: int) -> bool:
