@@ -12,16 +12,19 @@ from beam_pipelines.beam_import import without_unneeded_packages
 from beam_pipelines.commit import finish, is_pending
 from beam_pipelines.config import Build
 from beam_pipelines.ending import dry_run, say, say_start, tell_end
-from beam_pipelines.folder import WORKING, Folder, read_lines, read_value, write_value
+from beam_pipelines.folder import WORKING, Folder, read_lines, read_value, remove_scratch, write_value
 from beam_pipelines.launch import check_beam_options, check_runner, engine, run, terminated
 from beam_pipelines.listing import write_listing
 from beam_pipelines.lock import locked
+from beam_pipelines.outcome import told
 from beam_pipelines.progress import Display, forget_ticks
-from beam_pipelines.stages import Commit, Decide, SurveyItems, WriteShards, told
+from beam_pipelines.retry import check_retry, nothing_to_retry, take_over
+from beam_pipelines.seal import PENDING
+from beam_pipelines.stages import Commit, Decide, SurveyItems, WriteShards
 from beam_pipelines.survey import surveyed_items
 from beam_pipelines.suspects import gather_suspects
 from beam_pipelines.workload import sensible_workers
-from schemas.errors import InputError, Interrupted, MachineError, UsageError, error_of
+from schemas.errors import InputError, Interrupted, StrettoError, UsageError
 from schemas.manifest import COMPLETED, MANIFEST
 
 with without_unneeded_packages():
@@ -58,8 +61,10 @@ def prepare(build: Build, beam_options: Sequence[str], as_json: bool) -> int:
         )
     if build.dry_run:
         return dry_run(build, as_json)
+    if _takes_over(build) and nothing_to_retry(build):
+        say(f"nothing was quarantined in {build.output}, and no limit differs; it stays as it is")
+        return 0
     folder = Folder(build.building)
-    _make_folder(folder.root)
     with locked(folder.root), terminated():
         # Looked at again under the lock: another launcher may have finished between the first look and the lock.
         check_output(build)
@@ -72,7 +77,7 @@ def prepare(build: Build, beam_options: Sequence[str], as_json: bool) -> int:
 def _finish_pending(build: Build, folder: Folder) -> int:
     say("continuing: everything is written, only the last steps of the commit were left; nothing is surveyed again")
     kept = len(read_value(folder.path(MANIFEST))["shards"])
-    finish(build.output, build.overwrite)
+    finish(build.output, build.replaces)
     return kept
 
 
@@ -83,6 +88,8 @@ def _build(build: Build, folder: Folder, beam_options: Sequence[str]) -> int:
     try:
         with told(folder):
             listing = write_listing(build, folder)
+            if _takes_over(build):
+                take_over(build, folder, listing.parts)
     except InputError:
         if not os.path.isdir(folder.path("survey")):
             os.unlink(folder.state)  # nothing was made, so the next build here may be any
@@ -95,21 +102,15 @@ def _build(build: Build, folder: Folder, beam_options: Sequence[str]) -> int:
     display = Display(folder, listing.items - surveyed)
     try:
         run(where, lambda pipeline: graph(pipeline, build, listing.parts, where.workers, how), display)
-    except Interrupted:
+    except StrettoError as error:
+        if not isinstance(error, Interrupted) and os.path.exists(folder.decisions):
+            print(table(account(read_lines(folder.decisions))), file=sys.stderr)
         raise
-    except Exception as error:
-        raise _told_error(folder, error) from error
     return int(read_value(os.path.join(build.output, "provenance.json"))["kept_shards"])
 
 
-def _told_error(folder: Folder, error: Exception) -> Exception:
-    """The error that a stage wrote down, in place of what the engine made of it."""
-    told = read_value(folder.outcome)
-    if told is None:
-        return error
-    if os.path.exists(folder.decisions):
-        print(table(account(read_lines(folder.decisions))), file=sys.stderr)
-    return error_of(told["exit_code"], told["message"])
+def _takes_over(build: Build) -> bool:
+    return build.retry_quarantined and is_dataset(build.output)
 
 
 def check_output(build: Build) -> None:
@@ -117,26 +118,28 @@ def check_output(build: Build) -> None:
     if not build.output:
         raise UsageError("--output is missing: the folder to make.")
     if not os.path.lexists(build.output) or (os.path.isdir(build.output) and not os.listdir(build.output)):
+        if build.retry_quarantined and not os.path.isdir(build.building):
+            raise UsageError(f"{build.output}: nothing was quarantined there yet. Leave --retry-quarantined out.")
         return
-    is_dataset = all(os.path.exists(os.path.join(build.output, name)) for name in (COMPLETED, MANIFEST))
-    if not is_dataset:
+    if not is_dataset(build.output):
         raise UsageError(f"{build.output}: something else is there, and it is not replaced. Choose another --output.")
-    if not build.overwrite:
+    if not build.replaces:
         raise UsageError(
             f"{build.output}: a dataset is there already. Choose another --output, or replace it with --overwrite."
         )
+    if build.retry_quarantined and not is_pending(build.building):
+        check_retry(build)
 
 
-def _make_folder(path: str) -> None:
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise MachineError(f"{path}: cannot be made: {error.strerror}. Choose another --output.") from error
+def is_dataset(path: str) -> bool:
+    """Whether a finished dataset is there."""
+    return all(os.path.exists(os.path.join(path, name)) for name in (COMPLETED, MANIFEST))
 
 
 def _start_afresh(folder: Folder) -> None:
     """Removes what an earlier run said of its course and its end, and what it did not finish; what it made stays."""
     forget_ticks(folder)
+    remove_scratch(folder)
     shutil.rmtree(folder.path("progress", "scratch"), ignore_errors=True)
     for path in (folder.outcome, folder.plan, folder.decisions):
         if os.path.exists(path):
@@ -153,15 +156,23 @@ def check_half_built(build: Build, folder: Folder) -> None:
         )
     if state is None or state["build_fingerprint"] == build.fingerprint:
         return
-    if not build.overwrite:
+    if not build.replaces:
         raise UsageError(
             f"{folder.root}: a half-built dataset of another build is there ({_difference(build, state)}). "
             "Repeat that build's command, remove the folder, or replace it with --overwrite."
         )
-    for name in os.listdir(folder.root):
-        if name not in ("lock", "workers"):
-            path = folder.path(name)
-            shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+    _throw_away(folder)
+
+
+def _throw_away(folder: Folder) -> None:
+    """Empties the folder, so that a kill leaves no half of it that could be taken for a whole, or for nobody's."""
+    first, last = (PENDING, COMPLETED), ("provenance.json", "progress")
+    rest = [name for name in os.listdir(folder.root) if name not in (*first, *last, "workers")]
+    for path in map(folder.path, (*first, *rest, *last)):
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        elif os.path.lexists(path):
+            os.unlink(path)
 
 
 def _difference(build: Build, state: Mapping[str, Any]) -> str:

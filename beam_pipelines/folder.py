@@ -1,13 +1,22 @@
 """The folder of a build: where working files lie; they are written so that a kill leaves the old one or the new one."""
 
+import contextlib
+import errno
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
-WORKING = ("items", "survey", "progress", "lock", "workers")
+from schemas.errors import MachineError
+
+WORKING = ("items", "kept", "survey", "progress", "workers")
 """Everything that is removed before COMPLETED is written."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_GONE = (errno.ENOENT, errno.ENOTDIR)
+_SCRATCH = re.compile(r"\.tmp-\d+$|^\.stretto-.*\.tmp$")
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,10 @@ class Folder:
     def items(self, part: int) -> str:
         """One part of the listing."""
         return self.path("items", f"{part:05d}.jsonl")
+
+    def kept(self, part: int) -> str:
+        """What a finished dataset knows of one part of the listing, where it is made again."""
+        return self.path("kept", f"{part:05d}.jsonl")
 
     def survey(self, part: int) -> str:
         """The reports on one part of the listing."""
@@ -58,21 +71,19 @@ class Folder:
 
 
 def replace_file(path: str, data: bytes | str) -> None:
-    """Writes a working file whole: a temporary name, then a rename. Not synced: what a power cut takes is redone."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    scratch = f"{path}.tmp-{os.getpid()}"
-    with open(scratch, "wb") as file:
+    """Writes a working file whole: a temporary name, then a rename. Not synced: what a power cut takes is redone.
+
+    Raises:
+        MachineError: it cannot be written; the disk is full, say.
+    """
+    with _replacing(path) as file:
         file.write(data.encode() if isinstance(data, str) else data)
-    os.replace(scratch, path)
 
 
 def write_lines(path: str, values: Iterable[Any]) -> None:
-    """JSON values, one a line, ASCII only so that odd file names survive."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    scratch = f"{path}.tmp-{os.getpid()}"
-    with open(scratch, "w", encoding="ascii") as file:
-        file.writelines(json.dumps(value, separators=(",", ":")) + "\n" for value in values)
-    os.replace(scratch, path)
+    """JSON values, one a line, ASCII only so that odd file names survive. Raises MachineError like `replace_file`."""
+    with _replacing(path) as file:
+        file.writelines(json.dumps(value, separators=(",", ":")).encode("ascii") + b"\n" for value in values)
 
 
 def read_lines(path: str) -> Iterator[Any]:
@@ -82,7 +93,7 @@ def read_lines(path: str) -> Iterator[Any]:
 
 
 def write_value(path: str, value: Any) -> None:
-    """One JSON value."""
+    """One JSON value. Raises MachineError like `replace_file`."""
     replace_file(path, json.dumps(value, separators=(",", ":")))
 
 
@@ -91,5 +102,38 @@ def read_value(path: str) -> Any:
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
+
+
+@contextlib.contextmanager
+def _replacing(path: str) -> Iterator[IO[bytes]]:
+    scratch = f"{path}.tmp-{os.getpid()}"
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(scratch, "wb") as file:
+            yield file
+        os.replace(scratch, path)
+    except OSError as error:
+        # On a full disk half a file would take the room that its second try needs.
+        with contextlib.suppress(OSError):
+            os.unlink(scratch)
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: str, error: OSError) -> MachineError:
+    """What to tell a person whose build cannot write a file: which one, why, and what to do."""
+    if error.errno in _FULL:
+        remedy = "Free some space; the same command continues."
+    elif error.errno in _GONE:
+        remedy = "Its folder was removed while the build ran. Leave it alone and run the same command again."
+    else:
+        remedy = "Make it possible, and the same command continues; or choose another --output."
+    return MachineError(f"{path}: cannot be written: {error.strerror or error}. {remedy}")
+
+
+def remove_scratch(folder: Folder) -> None:
+    """Removes the files that killed processes had begun to write. Nobody else may be writing into the folder."""
+    for place, _, names in os.walk(folder.root):
+        for name in filter(_SCRATCH.search, names):
+            os.unlink(os.path.join(place, name))

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from beam_pipelines.beam_import import without_unneeded_packages
 from beam_pipelines.config import LOCAL_RUNNERS, Build
 from beam_pipelines.folder import Folder
 from beam_pipelines.lock import workers_of
+from beam_pipelines.outcome import explained, reserve
 from beam_pipelines.progress import Display
 from beam_pipelines.worker import command
 from schemas.errors import Interrupted, UsageError
@@ -85,7 +86,8 @@ def engine(build: Build, workers: int, beam_options: Sequence[str]) -> Engine:
 
 
 def run(where: Engine, graph: Callable[[Any], None], display: Display) -> None:
-    """Runs the graph to its end. Raises what it raised, or Interrupted where it stands still for good."""
+    """Runs the graph to its end. Raises what a stage told of, or Interrupted where it stands still for good."""
+    reserve(display.folder)
     pipeline = beam.Pipeline(runner=where.runner, options=where.options)
     graph(pipeline)
     failure: list[BaseException] = []
@@ -98,24 +100,31 @@ def run(where: Engine, graph: Callable[[Any], None], display: Display) -> None:
             failure.append(error)
 
     thread = threading.Thread(target=work, name="graph", daemon=True)
+    workers: set[int] = set()
     with _losses(lost):
         thread.start()
         try:
-            _watch(thread, lost, display)
+            _watch(thread, lost, display, workers)
         finally:
             display.close()
             if thread.is_alive():
-                end_workers(display.folder)
+                end_workers(display.folder, workers)
     if failure:
-        raise failure[0]
+        raise _told(display.folder, failure[0]) from failure[0]
 
 
-def _watch(thread: threading.Thread, lost: Sequence[str], display: Display) -> None:
+def _told(folder: Folder, error: BaseException) -> BaseException:
+    return explained(folder, error) if isinstance(error, Exception) else error
+
+
+def _watch(thread: threading.Thread, lost: Sequence[str], display: Display, workers: set[int]) -> None:
     while thread.is_alive():
         thread.join(_POLL_SECONDS)
         display.update()
+        # The file of their names goes when the build is committed, before they do.
+        workers.update(workers_of(display.folder.root, os.getpid()))
         if lost:
-            raise Interrupted(f"the build stopped: {lost[0]}. {_AGAIN}")
+            raise explained(display.folder, Interrupted(f"the build stopped: {lost[0]}. {_AGAIN}"))
         if time.monotonic() - display.last_change > _SILENCE_SECONDS:
             raise Interrupted(f"the build stopped: nothing was finished for {_SILENCE_SECONDS:.0f} s. {_AGAIN}")
 
@@ -162,11 +171,11 @@ def terminated() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def end_workers(folder: Folder) -> None:
+def end_workers(folder: Folder, known: Iterable[int] = ()) -> None:
     """Kills what is left of this process's workers: the local engine waits for them even when the interpreter ends."""
     deadline = time.monotonic() + _KILL_SECONDS
     while time.monotonic() < deadline:
-        for pid in workers_of(folder.root, os.getpid()):
+        for pid in {*known, *workers_of(folder.root, os.getpid())}:
             if _is_living_child(pid):
                 os.kill(pid, signal.SIGKILL)
         if not any(thread.name == "run_worker" for thread in threading.enumerate()):

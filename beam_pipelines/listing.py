@@ -1,5 +1,6 @@
 """The listing: every input of a build, streamed in order to numbered parts, so that the graph never holds an item."""
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
@@ -100,12 +101,9 @@ def read_part(folder: Folder, part: int) -> tuple[str, list[Item]]:
 
 
 def _write_part(path: str, text: str) -> None:
-    try:
-        with open(path, encoding="ascii") as file:
-            if file.read() == text:
-                return
-    except FileNotFoundError:
-        pass
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        if file.read() == text.encode():
+            return
     replace_file(path, text)
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from beam_pipelines.folder import Folder, read_value
+from beam_pipelines.folder import Folder, cannot_write, read_value
 
 SURVEY, WRITE = "survey", "write"
 _LINE_SECONDS = 15.0
@@ -23,11 +23,14 @@ class Ticks:
         self._file = -1
 
     def done(self) -> None:
-        """One more input is finished."""
-        if self._file < 0:
-            os.makedirs(os.path.dirname(self._path), exist_ok=True)
-            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        os.write(self._file, b".")
+        """One more input is finished. Raises MachineError where that cannot be written down."""
+        try:
+            if self._file < 0:
+                os.makedirs(os.path.dirname(self._path), exist_ok=True)
+                self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            os.write(self._file, b".")
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
 
     def close(self) -> None:
         """Closes the file."""

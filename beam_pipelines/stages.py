@@ -1,7 +1,5 @@
 """The stages of a build as Beam transforms: each groups small things and calls one function; no bulk is shuffled."""
 
-import contextlib
-import errno
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,17 +8,15 @@ from beam_pipelines.beam_import import without_unneeded_packages
 from beam_pipelines.commit import Ending, commit, write_quarantine
 from beam_pipelines.config import Build
 from beam_pipelines.decide import decide, order_for_workers, work_of, write_plan
-from beam_pipelines.folder import Folder, write_value
+from beam_pipelines.folder import Folder
+from beam_pipelines.outcome import told
 from beam_pipelines.progress import SURVEY, WRITE, Ticks
 from beam_pipelines.reading_process import ReadingProcess
 from beam_pipelines.survey import read_reports, survey_part
 from beam_pipelines.write import write_shard
-from schemas.errors import MachineError, StrettoError
 
 with without_unneeded_packages():
     import apache_beam as beam
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class _Stage(beam.DoFn):  # type: ignore[misc]
@@ -95,29 +91,6 @@ class CommitAll(_Stage):
     def process(self, element: tuple[int, Iterable[bool]]) -> None:
         with told(self.folder):
             commit(self.build, {**self.how, "kept_shards": sum(element[1])})
-
-
-@contextlib.contextmanager
-def told(folder: Folder) -> Iterator[None]:
-    """Writes down an error that a person can act on: engines pass exceptions on as text, or not at all."""
-    try:
-        yield
-    except StrettoError as error:
-        _tell(folder, error)
-        raise
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        full = MachineError(
-            f"{error.filename or folder.root}: {error.strerror}. Free some space; the same command continues."
-        )
-        _tell(folder, full)
-        raise full from error
-
-
-def _tell(folder: Folder, error: StrettoError) -> None:
-    with contextlib.suppress(OSError):
-        write_value(folder.outcome, {"kind": type(error).__name__, "exit_code": error.exit_code, "message": str(error)})
 
 
 @dataclass

@@ -11,8 +11,8 @@ from beam_pipelines.build import prepare
 from beam_pipelines.corpora.corpus import Skip
 from beam_pipelines.corpora.midi import MidiFolder
 from beam_pipelines.folder import Folder, read_value
+from beam_pipelines.outcome import reserve, told
 from beam_pipelines.seal import read_seal
-from beam_pipelines.stages import told
 from beam_pipelines.verify import verify
 from schemas.errors import InputError, MachineError, MissingExtra, StrettoError, UsageError
 from schemas.hashing import file_sha256
@@ -269,6 +269,7 @@ def test_options_of_beam_are_checked(tmp_path):
 
 def test_a_full_disk_is_said_in_one_sentence(tmp_path):
     folder = Folder(str(tmp_path))
+    reserve(folder)
     with pytest.raises(MachineError, match="No space left on device. Free some space"), told(folder):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "shard"))
     assert read_value(folder.outcome)["exit_code"] == 4

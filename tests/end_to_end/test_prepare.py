@@ -106,7 +106,7 @@ def test_a_lost_worker_ends_the_build_with_75_and_the_same_command_continues(mus
     )
     while process.poll() is None and not count(building / "progress" / "shards"):
         time.sleep(0.001)
-    os.kill(int((building / "workers").read_text().split()[0]), signal.SIGKILL)
+    os.kill(int((building / "workers").read_text().splitlines()[-1].split()[0]), signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 75, errors
     assert "a worker process died" in errors and "run the same command again" in errors and "Traceback" not in errors
