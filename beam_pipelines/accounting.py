@@ -1,7 +1,7 @@
 """The account of a build: every input ends as written, skipped or quarantined, and the sums agree."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from schemas.errors import StrettoError
 from schemas.naming import SPLITS
 
 NO_SPLIT = "-"
+STATUSES = ("written", "skipped", "quarantined")
 _ROWS = (*SPLITS, NO_SPLIT)
 
 
@@ -39,24 +40,41 @@ def account(lines: Iterable[Mapping[str, Any]]) -> Account:
     return Account(Counter((line["split"] or NO_SPLIT, line["status"], line["reason"]) for line in lines))
 
 
-def check_account(ledger: Iterable[Mapping[str, Any]], listed: int, records: int) -> None:
-    """Raises WrongAccount unless each listed input has its line, sorted, and its records add up to the shards'."""
-    names, found = [], 0
-    for line in ledger:
-        names.append(line["name"])
-        found += line["records"]
-        if (line["status"] == "written") != (line["records"] > 0) or (line["status"] == "written") != (
-            not line["reason"]
-        ):
-            raise WrongAccount(
-                f"{line['name']}: status {line['status']}, reason {line['reason']!r}, {line['records']} records"
-            )
+def check_account(ledger: Sequence[Mapping[str, Any]], listed: int, held: Mapping[str, int], bad: int) -> None:
+    """Raises WrongAccount unless inputs = written + skipped + quarantined, in total and in every split.
+
+    Args:
+        ledger: the lines of items.jsonl.
+        listed: how many inputs the listing has.
+        held: how many records the shards of each split hold.
+        bad: how many inputs the quarantine names.
+    """
+    names = [line["name"] for line in ledger]
     if len(names) != listed or sorted(set(names)) != names:
         raise WrongAccount(
             f"{listed} inputs were listed, the ledger has {len(names)} lines, {len(set(names))} of them different"
         )
-    if found != records:
-        raise WrongAccount(f"the ledger counts {found} records, the shards hold {records}")
+    records: Counter[str] = Counter()
+    for line in ledger:
+        _check_line(line)
+        records[line["split"]] += line["records"]
+    for split in sorted({*records, *held}):
+        if records[split] != held.get(split, 0):
+            raise WrongAccount(
+                f"split {split!r}: the ledger counts {records[split]} records, its shards hold {held.get(split, 0)}"
+            )
+    found = account(ledger)
+    ends = [found.total(status=status) for status in STATUSES]
+    if sum(ends) != listed or ends[-1] != bad:
+        raise WrongAccount(f"{listed} inputs, {' + '.join(map(str, ends))} in the ledger, {bad} in the quarantine")
+
+
+def _check_line(line: Mapping[str, Any]) -> None:
+    written = line["status"] == "written"
+    if line["status"] not in STATUSES or written != (line["records"] > 0) or written != (not line["reason"]):
+        raise WrongAccount(
+            f"{line['name']}: status {line['status']}, reason {line['reason']!r}, {line['records']} records"
+        )
 
 
 def account_to_json(of: Account) -> dict[str, Any]:
@@ -82,7 +100,7 @@ def table(of: Account) -> str:
     """The account as lines for people: one row a split, one for the sum, then the reasons."""
     rows = [("split", "inputs", "= written", "+ skipped", "+ quarantined")]
     for split in (*(row for row in _ROWS if of.total(row)), None):
-        numbers = (of.total(split, status) for status in (None, "written", "skipped", "quarantined"))
+        numbers = (of.total(split, status) for status in (None, *STATUSES))
         rows.append(("total" if split is None else split, *map(str, numbers)))  # type: ignore[arg-type]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]

@@ -20,6 +20,7 @@ from beam_pipelines.config import Build, build_to_json, code_version, written_co
 from beam_pipelines.decide import Decision, read_decisions
 from beam_pipelines.describe import LEDGER, write_documents
 from beam_pipelines.folder import WORKING, Folder, read_value, write_lines
+from beam_pipelines.listing import listed_items
 from beam_pipelines.quarantine import QUARANTINE, check_allowance, quarantine_lines
 from beam_pipelines.retry import SHARDS, SURVEY
 from beam_pipelines.seal import PENDING, files, seal_text
@@ -88,11 +89,12 @@ def commit(build: Build, how: Mapping[str, Any]) -> None:
         return finish(build.output, build.replaces)
     shard_reports = read_shard_reports(folder)
     endings = list(ended(read_reports(folder), read_decisions(folder), shard_reports))
-    write_quarantine(folder, endings, build.max_bad)
+    bad = write_quarantine(folder, endings, build.max_bad)
     shards = tuple(Shard(**report["shard"]) for report in shard_reports)
     manifest = manifest_of(build, endings, shards, read_value(folder.plan)["crossing_groups"])
     ledger = [ending.ledger_line for ending in endings]
-    check_account(ledger, len(endings), sum(shard.records for shard in shards))
+    held = {split: manifest.records(split) for split in SPLITS}
+    check_account(ledger, listed_items(folder), held, bad)
     _remove_strays(folder, shards)
     _write_description(build, folder, manifest, ledger, shard_reports, how)
     _write_rebuild(folder, shard_reports)
@@ -120,8 +122,8 @@ def ended(
             yield Ending(report, decision, outcome or 0)
 
 
-def write_quarantine(folder: Folder, endings: Iterable[Ending], allowance: str) -> None:
-    """Names the bad inputs in a file; raises InputError where they are too many, or nothing is left to write."""
+def write_quarantine(folder: Folder, endings: Iterable[Ending], allowance: str) -> int:
+    """Names the bad inputs in a file and counts them; raises InputError for too many, or where nothing is left."""
     endings = list(endings)
     bad = [ending.quarantine_entry for ending in endings if ending.decision.status == "quarantined"]
     write_atomic(folder.path(QUARANTINE), quarantine_lines(bad).encode())
@@ -132,6 +134,7 @@ def write_quarantine(folder: Folder, endings: Iterable[Ending], allowance: str) 
         raise InputError(
             f"nothing can be written: all {len(endings)} inputs were refused ({reasons}). Check the input folder."
         )
+    return len(bad)
 
 
 def manifest_of(

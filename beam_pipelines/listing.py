@@ -93,6 +93,16 @@ def _paths(file: str) -> dict[str, None]:
         raise InputError(f"{file}: cannot be read: {error.strerror}. Check --only.") from error
 
 
+def count_parts(folder: Folder) -> int:
+    """How many parts the listing has."""
+    return len([name for name in os.listdir(folder.path("items")) if name.endswith(".jsonl")])
+
+
+def listed_items(folder: Folder) -> int:
+    """How many inputs the listing has, counted from its files."""
+    return sum(len(read_part(folder, part)[1]) for part in range(count_parts(folder)))
+
+
 def read_part(folder: Folder, part: int) -> tuple[str, list[Item]]:
     """Checksum and items of one part."""
     with open(folder.items(part), "rb") as file:

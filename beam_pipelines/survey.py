@@ -13,7 +13,7 @@ from beam_pipelines.corpora.corpus import Item, Skip
 from beam_pipelines.fingerprints import exact_fingerprint, music_fingerprint, sketch
 from beam_pipelines.folder import Folder, read_lines, write_lines
 from beam_pipelines.limits import Measures, measured, over_limit
-from beam_pipelines.listing import read_part
+from beam_pipelines.listing import count_parts, read_part
 from beam_pipelines.reading_process import ReadingProcess
 from media.storage import modified
 from schemas.errors import StrettoError, Unreadable, UsageError
@@ -188,8 +188,11 @@ def is_bad(report: Report) -> bool:
 
 def read_reports(folder: Folder) -> list[Report]:
     """Every report, in order of the listing."""
-    parts = len([name for name in os.listdir(folder.path("items")) if name.endswith(".jsonl")])
-    return [report_from_json(value) for part in range(parts) for value in list(read_lines(folder.survey(part)))[1:]]
+    return [
+        report_from_json(value)
+        for part in range(count_parts(folder))
+        for value in list(read_lines(folder.survey(part)))[1:]
+    ]
 
 
 def report_to_json(report: Report) -> dict[str, Any]:
