@@ -1,8 +1,8 @@
-"""Where bytes live: read, write and list files by path; local folders now, buckets when the [gcp] extra comes.
+"""Where bytes live: read, write and list files by path; local folders and zip archives now, buckets when [gcp] comes.
 
 Every path of the command line passes through here, so that a bucket needs one file, not twenty. A file is either wholly
 written or not there (temporary name, fsync, rename), and nothing outside the folder that the user named is ever read
-through it.
+through it, whatever names and links are put into it, and while it is read.
 """
 
 import contextlib
@@ -12,7 +12,8 @@ import stat
 import threading
 from collections.abc import Iterator
 
-from schemas.errors import InputError, MachineError
+from media.archive import archive_at, is_archive
+from schemas.errors import InputError, MachineError, Unreadable
 
 BUCKET_PREFIX = "gs://"
 
@@ -40,8 +41,7 @@ def read_bytes(path: str | os.PathLike[str], limit_bytes: int | None = None) -> 
     """
     name = local(path)
     try:
-        # Without O_NONBLOCK the mere opening of a named pipe waits for a writer.
-        with os.fdopen(os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        with open(name, "rb", opener=_not_waiting) as file:
             _check_readable(name, os.fstat(file.fileno()), limit_bytes)
             data = file.read() if limit_bytes is None else file.read(limit_bytes + 1)
     except OSError as error:
@@ -69,39 +69,82 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
             raise
         sync_folder(folder)
     except OSError as error:
-        raise _cannot_write(name, error) from error
+        raise cannot_write(name, error) from error
 
 
 def list_files(root: str | os.PathLike[str]) -> list[str]:
     """Returns the files below `root`, relative to it with '/' between the parts, sorted by code point.
 
-    A link to a file inside `root` counts as a file. A link to a folder is not entered: what it holds inside `root` is
-    listed in its own place. Links that lead out of `root` are left out; `links_left_out` names them.
+    `root` is a folder or a zip archive. A link to a file inside a folder counts as a file. A link to a folder is not
+    entered: what it holds inside `root` is listed in its own place. Links that lead out of `root` are left out;
+    `links_left_out` names them.
 
     Raises:
-        InputError: `root` is no folder, or a folder below it may not be read.
+        InputError: `root` is neither, a folder below it may not be read, or the archive is refused.
     """
-    return sorted(name for name, kept in _entries(local(root)) if kept)
+    name = local(root)
+    if is_archive(name):
+        return sorted(archive_at(name).members)
+    return sorted(name for name, kept in _entries(name) if kept)
 
 
 def links_left_out(root: str | os.PathLike[str]) -> list[str]:
     """Returns what `list_files` leaves out, sorted: links out of `root`, broken links, pipes and devices."""
-    return sorted(name for name, kept in _entries(local(root)) if not kept)
+    name = local(root)
+    return [] if is_archive(name) else sorted(name for name, kept in _entries(name) if not kept)
 
 
-def inside(root: str | os.PathLike[str], relative: str) -> str:
-    """Returns the path of `relative` below `root`, for names that come from a file and may be hostile.
+def read_below(root: str | os.PathLike[str], relative: str, limit_bytes: int) -> bytes:
+    """Returns the bytes of a regular file below `root`, for names that come from a file and may be hostile.
+
+    Every folder on the way is opened by itself and no link is followed that was not looked at, so that a link which is
+    put there at any moment leads nowhere.
 
     Raises:
-        InputError: the name is empty or absolute, holds a NUL, or leads out of `root` by '..' or through a link.
+        Unreadable: `path-escapes-root` (nothing outside was opened), `missing-file`, `not-a-file`, `too-large`,
+            `no-access`; for an archive also the reasons of `media.archive.Archive.read`.
+        InputError: `root` is an archive that is refused whole.
+        MachineError: `root` is in a bucket.
     """
     folder = local(root)
-    if not relative or "\0" in relative or os.path.isabs(relative):
-        raise InputError(f"{folder}: {relative!r} is not a path relative to this folder.")
-    path = os.path.normpath(os.path.join(folder, relative))
-    if not _is_below(os.path.realpath(folder), os.path.realpath(path)):
-        raise InputError(f"{folder}: {relative!r} leads out of this folder. Correct the name or the link.")
-    return path
+    path = _checked_relative(relative)
+    if is_archive(folder):
+        return archive_at(folder).read(path, limit_bytes)
+    try:
+        with open(path, "rb", opener=lambda path, _: _open_below(folder, path)) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise Unreadable("not-a-file", f"{relative} is a folder or a device, not a file")
+            if status.st_size > limit_bytes:
+                raise Unreadable(
+                    "too-large", f"{relative} has {status.st_size} bytes; files over {limit_bytes} are not read"
+                )
+            data = file.read(limit_bytes + 1)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Unreadable("missing-file", f"{relative} is listed, but there is no such file in {folder}") from error
+    except IsADirectoryError as error:
+        raise Unreadable("not-a-file", f"{relative} is a folder, not a file") from error
+    except OSError as error:
+        raise Unreadable("no-access", f"{relative} cannot be read: {error.strerror or error}") from error
+    if len(data) > limit_bytes:
+        raise Unreadable("too-large", f"{relative} grew past {limit_bytes} bytes while it was read")
+    return data
+
+
+def modified(root: str | os.PathLike[str], path: str) -> int:
+    """When a file below `root` was last changed, in ns since 1970; of an archive, when it was; 0 where not known."""
+    status = _status(root, path)
+    return status.st_mtime_ns if status else 0
+
+
+def size_of(root: str | os.PathLike[str], path: str) -> int:
+    """The bytes of a file below `root`, unpacked where that is an archive; 0 where not known."""
+    name = local(root)
+    if is_archive(name):
+        member = archive_at(name).members.get(path)
+        return member.size if member else 0
+    status = _status(root, path)
+    return status.st_size if status else 0
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
@@ -115,6 +158,74 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def _checked_relative(relative: str) -> str:
+    path = os.path.normpath(relative) if relative else ""
+    if not path or "\0" in path or os.path.isabs(path) or path.split(os.sep, 1)[0] == os.pardir:
+        raise _escape(relative)
+    return path
+
+
+def _escape(relative: str) -> Unreadable:
+    return Unreadable("path-escapes-root", f"{relative!r} leads out of the input folder, so it was not opened")
+
+
+def _open_below(folder: str, path: str) -> int:
+    try:
+        return _open_without_links(folder, path)
+    except OSError as error:
+        # A link at the end says ELOOP, one on the way ENOTDIR.
+        if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+            raise
+    real_folder = os.path.realpath(folder)
+    target = os.path.realpath(os.path.join(folder, path))
+    if not _is_below(real_folder, target):
+        raise _escape(path)
+    try:
+        return _open_without_links(real_folder, os.path.relpath(target, real_folder))
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _escape(path) from error
+        raise
+
+
+def _open_without_links(folder: str, path: str) -> int:
+    """Opens a file below a folder; OSError where any part of the path is a link."""
+    parts = path.split(os.sep)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for part in parts[:-1]:
+        try:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=handle)
+        finally:
+            os.close(handle)
+        handle = inner
+    try:
+        # Not blocking, because opening a named pipe that nobody writes to would wait for ever.
+        return os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=handle)
+    finally:
+        os.close(handle)
+
+
+def _status(root: str | os.PathLike[str], path: str) -> os.stat_result | None:
+    name = local(root)
+    try:
+        return os.stat(name if is_archive(name) else os.path.join(name, _checked_relative(path)))
+    except (OSError, Unreadable):
+        return None
+
+
+def cannot_write(name: str, error: OSError) -> MachineError:
+    """The error that names a file which could not be written, why, and what to do."""
+    remedy = (
+        "Free some space and run again." if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Choose another place."
+    )
+    return MachineError(f"{name}: cannot be written: {error.strerror}. {remedy}")
+
+
+def _not_waiting(path: str, flags: int) -> int:
+    # Without O_NONBLOCK the mere opening of a named pipe waits for a writer.
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _check_readable(name: str, status: os.stat_result, limit_bytes: int | None) -> None:
@@ -144,16 +255,9 @@ def _remove(path: str) -> None:
         os.unlink(path)
 
 
-def _cannot_write(name: str, error: OSError) -> MachineError:
-    remedy = (
-        "Free some space and run again." if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Choose another place."
-    )
-    return MachineError(f"{name}: cannot be written: {error.strerror}. {remedy}")
-
-
 def _entries(root: str) -> Iterator[tuple[str, bool]]:
     if not os.path.isdir(root):
-        raise InputError(f"{root}: is not a folder. Check the path.")
+        raise InputError(f"{root}: is not a folder and no .zip archive. Check the path.")
     real_root = os.path.realpath(root)
     for folder, folders, files in os.walk(root, onerror=_refuse_folder):
         prefix = os.path.relpath(folder, root).replace(os.sep, "/") + "/"

@@ -120,7 +120,7 @@ def read_document(path: str | os.PathLike[str], limit_bytes: int) -> bytes:
     name = os.fspath(path)
     try:
         # Without O_NONBLOCK the mere opening of a named pipe waits for a writer.
-        with os.fdopen(os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        with open(name, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise InputError(f"{name}: is not a regular file.")
             data = file.read(limit_bytes + 1)

@@ -1,14 +1,12 @@
 """What a corpus is: the Item it lists, the protocol it keeps, and the one way files under its root are read."""
 
 import json
-import os
-import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Protocol
 
-from media.storage import inside
-from schemas.errors import InputError, Unreadable
+from media.storage import read_below
+from schemas.errors import Unreadable
 from schemas.music import Piece
 
 # The longest real MIDI file known to us is under 10 MB; what is larger is no music, and reading it could fill a worker.
@@ -120,34 +118,5 @@ def read_item(item: Item, root: str) -> bytes:
 
 
 def read_file(root: str, path: str, limit: int = LARGEST_FILE) -> bytes:
-    """The bytes of a regular file below the root.
-
-    Raises:
-        Unreadable: `path-escapes-root` (nothing was opened), `missing-file`, `not-a-file`, `too-large`, `no-access`.
-    """
-    try:
-        whole = inside(root, path)
-    except InputError as error:
-        raise Unreadable(
-            "path-escapes-root", f"{path!r} leads out of the input folder, so it was not opened"
-        ) from error
-    try:
-        return _read_regular(whole, limit)
-    except IsADirectoryError as error:
-        raise Unreadable("not-a-file", f"{path} is a folder, not a file") from error
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise Unreadable("missing-file", f"{path} is listed, but there is no such file in the input folder") from error
-    except OSError as error:
-        raise Unreadable("no-access", f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def _read_regular(path: str, limit: int) -> bytes:
-    # Not blocking, because opening a named pipe that nobody writes to would wait for ever.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise Unreadable("not-a-file", f"{path} is a folder or a device, not a file")
-        if status.st_size > limit:
-            raise Unreadable("too-large", f"{path} has {status.st_size} bytes; files over {limit} are not read")
-        return file.read(limit + 1)
+    """The bytes of a regular file below the root, which is a folder or an archive. Raises what `read_below` raises."""
+    return read_below(root, path, limit)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from collections import Counter
 
@@ -155,8 +156,17 @@ def test_a_path_that_leads_out_of_the_root_is_never_opened(root, tmp_path_factor
     (root / "link.midi").symlink_to(outside / "outside.midi")
     write_json(root, [row(0, midi_filename=path)])
     [item] = items(root)
-    monkeypatch.setattr("os.open", lambda *arguments, **more: pytest.fail(f"opened {arguments}"))
+    opened = []
+    really = os.open
+
+    def watched(*arguments, **more):
+        handle = really(*arguments, **more)
+        opened.append(os.readlink(f"/proc/self/fd/{handle}"))
+        return handle
+
+    monkeypatch.setattr("os.open", watched)
     assert refusal(root, item).reason == "path-escapes-root"
+    assert set(opened) <= {os.path.realpath(root)}
 
 
 def test_midi_files_that_are_not_listed_are_reported_and_counted(root):

@@ -5,8 +5,8 @@ import stat
 
 import pytest
 
-from media.storage import inside, links_left_out, list_files, read_bytes, write_atomic
-from schemas.errors import InputError, MachineError
+from media.storage import links_left_out, list_files, modified, read_below, read_bytes, size_of, write_atomic
+from schemas.errors import InputError, MachineError, Unreadable
 
 
 @pytest.fixture
@@ -126,19 +126,65 @@ def test_a_root_that_is_no_folder_is_refused(tree):
         list_files(tree / "b.mid")
 
 
-def test_a_path_inside_is_joined(tree):
-    assert inside(tree, "a/../b.mid") == str(tree / "b.mid")
+def test_a_file_below_is_read_by_its_path(tree):
+    (tree / "a" / "b.mid").write_bytes(b"below")
+    (tree / "link.mid").symlink_to("a/b.mid")
+    (tree / "folder").symlink_to(tree / "a")
+    for path in ("a/b.mid", "./a//b.mid", "deep/../a/b.mid", "link.mid", "folder/b.mid"):
+        assert read_below(tree, path, 5) == b"below"
 
 
-@pytest.mark.parametrize("hostile", ["../secret", "a/../../secret", "/etc/passwd", "", "a\0b", "out/secret"])
+@pytest.mark.parametrize(
+    "hostile", ["../secret", "a/../../secret", "/etc/passwd", "", "a\0b", "out/secret", "leak.mid"]
+)
 def test_a_path_that_leads_out_is_refused(tree, tmp_path, hostile):
+    (tmp_path / "secret").write_bytes(b"")
     (tree / "out").symlink_to(tmp_path)
-    with pytest.raises(InputError, match="leads out of this folder|not a path relative to"):
-        inside(tree, hostile)
+    (tree / "leak.mid").symlink_to("../secret")
+    (tree / "circle").symlink_to("circle")
+    assert reason(tree, hostile) == "path-escapes-root"
 
 
-def test_a_folder_with_a_longer_name_is_not_inside(tmp_path):
+def test_a_folder_with_a_longer_name_is_not_below(tmp_path):
     (tmp_path / "root").mkdir()
     (tmp_path / "root-other").mkdir()
-    with pytest.raises(InputError, match="leads out"):
-        inside(tmp_path / "root", "../root-other")
+    (tmp_path / "root-other" / "file").write_bytes(b"")
+    (tmp_path / "root" / "link").symlink_to("../root-other")
+    assert reason(tmp_path / "root", "../root-other/file") == "path-escapes-root"
+    assert reason(tmp_path / "root", "link/file") == "path-escapes-root"
+
+
+def test_what_is_no_file_to_read_has_its_reason(tree):
+    os.mkfifo(tree / "pipe.mid")
+    reasons = {"a": "not-a-file", "pipe.mid": "not-a-file", "no.mid": "missing-file", "a.mid/x": "missing-file"}
+    assert {path: reason(tree, path) for path in reasons} == reasons
+
+
+def test_a_file_below_up_to_the_limit_is_read(tree):
+    (tree / "a.mid").write_bytes(b"12345")
+    assert read_below(tree, "a.mid", 5) == b"12345"
+    assert reason(tree, "a.mid", 4) == "too-large"
+
+
+def test_reading_leaves_no_file_open(tree):
+    (tree / "out").symlink_to("/etc")
+    before = len(os.listdir("/proc/self/fd"))
+    for path in ("a/b.mid", "a", "no", "a/no", "no/no", "out/passwd", "a.mid/x"):
+        try:
+            read_below(tree, path, 10)
+        except Unreadable:
+            pass
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_size_and_time_of_a_file_are_told_and_0_where_they_are_not_known(tree):
+    os.utime(tree / "a.mid", ns=(1, 123_456_789))
+    assert (modified(tree, "a.mid"), size_of(tree, "a.mid")) == (123_456_789, 1)
+    for path in ("no.mid", "../corpus/a.mid", "a\0b", "", "/etc/passwd"):
+        assert (modified(tree, path), size_of(tree, path)) == (0, 0)
+
+
+def reason(root, path, limit=100):
+    with pytest.raises(Unreadable) as error:
+        read_below(root, path, limit)
+    return error.value.reason
