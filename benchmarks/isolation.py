@@ -39,7 +39,7 @@ def main() -> None:
         apart, inside = ([pair[side][number] for pair in pairs] for side in (0, 1))
         ratios = sorted(one / other for one, other in zip(apart, inside, strict=True))
         print(
-            f"{what} seconds: {statistics.median(apart):.2f} in a process of its own, {statistics.median(inside):.2f} without; "
+            f"{what} seconds: {statistics.median(apart):.2f} apart, {statistics.median(inside):.2f} without; "
             f"ratio {statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f}, {len(ratios)} pairs)"
         )
 

@@ -1,4 +1,4 @@
-"""The account: inputs = written + skipped + quarantined, in total and in every split, or the dataset is not finished."""
+"""The account: inputs = written + skipped + quarantined, in total and in every split, or there is no dataset."""
 
 import pytest
 
