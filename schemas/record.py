@@ -15,6 +15,7 @@ import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
+from schemas.documents import read_document
 from schemas.errors import InputError
 from schemas.feature import Feature, Features, Record, RecordError
 
@@ -22,6 +23,8 @@ FRAMING_BYTES = 16
 """Length, its checksum before the payload, and the payload's checksum after it."""
 
 MAX_RECORD_BYTES = 1 << 30
+MAX_INDEX_BYTES = 128 << 20
+_REMEDY = "Run `stretto verify` on its folder."
 MASK_DELTA = 0xA282EAD8
 _LENGTH = struct.Struct("<Q")
 _CHECKSUM = struct.Struct("<I")
@@ -30,8 +33,8 @@ _CHECKSUM = struct.Struct("<I")
 class CorruptRecord(InputError):
     """Bytes of a shard that are not what was written."""
 
-    def __init__(self, shard: str, record: int, offset: int, what: str) -> None:
-        super().__init__(f"{shard}: record {record} at byte {offset}: {what}. Run `stretto verify` on its folder.")
+    def __init__(self, shard: str, record: int, offset: int, what: str, remedy: str = _REMEDY) -> None:
+        super().__init__(f"{shard}: record {record} at byte {offset}: {what}. {remedy}")
         self.shard, self.record, self.offset, self.what = shard, record, offset, what
 
 
@@ -202,17 +205,22 @@ def index_line(offset: int, length: int) -> str:
     return f"{offset} {length}\n"
 
 
-def read_index(path: str) -> np.ndarray[Any, Any]:
-    """Offsets and lengths, int64 [record, 2]. Raises InputError for a file that is no index."""
-    with open(path, "rb") as file:
-        text = file.read()
-    try:
-        numbers = np.array(text.split(), np.int64)
-    except (ValueError, OverflowError) as error:
-        raise InputError(f"{path}: not an index: {error}") from error
-    if numbers.size != 2 * text.count(b"\n") or (numbers < 0).any():
-        raise InputError(f"{path}: not an index: every line holds an offset and a length")
+def read_index(path: str, limit_bytes: int = MAX_INDEX_BYTES) -> np.ndarray[Any, Any]:
+    """Offsets and lengths, int64 [record, 2]. Raises InputError for a file that is no index, or is larger than that."""
+    text = read_document(path, limit_bytes)
+    lines = text.count(b"\n")
+    if text.translate(None, b"0123456789") != b" \n" * lines:
+        raise InputError(f"{path}: not an index: every line holds an offset and a length. {_REMEDY}")
+    numbers = np.fromstring(text.decode(), np.int64, sep=" ") if lines else np.zeros(0, np.int64)
+    # A number too large for int64 comes back as the largest of them.
+    if numbers.size != 2 * lines or (numbers == np.iinfo(np.int64).max).any():
+        raise InputError(f"{path}: not an index: a number is missing or too large. {_REMEDY}")
     return numbers.reshape(-1, 2)
+
+
+def index_limit(records: int) -> int:
+    """How many bytes the index of so many records has at most: two numbers of 19 digits a line."""
+    return min(MAX_INDEX_BYTES, 40 * records)
 
 
 def read_records(path: str) -> Iterator[bytes]:

@@ -25,10 +25,11 @@ from typing import Any
 import numpy as np
 
 from schemas.feature import Feature, Features
-from schemas.record import LIST_TAGS, delimited, list_attribute
+from schemas.record import LIST_TAGS, delimited, list_attribute, varint
 
 Array = np.ndarray[Any, Any]
 _MAX_VARINT_BYTES = 10
+_LONGEST_NAME = 100
 _GUARD_BYTES = 512
 """Zeros after the last record, so that a look past its end finds nothing."""
 
@@ -161,7 +162,8 @@ class String:
             fits &= data.byte(place) == tag
             length, place = data.varint(place + 1)
             fits &= place + length == end
-        return Spans(fits, place, end)
+        # A length of ten bytes may be negative here, and a record that ends before its value would lead anywhere.
+        return Spans(fits & (place <= end), place, end)
 
     def values(self, data: Bytes, spans: Spans) -> list[bytes]:
         """A list of byte strings."""
@@ -179,13 +181,15 @@ def make_fields(features: Features) -> list[Field]:
 
 
 def _make_field(name: str, feature: Feature) -> Field | None:
+    # A length above 127 would take two bytes, which `Scalar` does not expect; the bytes before a value stay few.
+    if len(name.encode()) >= _LONGEST_NAME:
+        return None
     if feature.dtype == "bytes":
         return String(name, feature)
     if None in feature.shape or feature.storage == "flac":
         return None
     if list_attribute(feature) == "int64_list":
-        # A length above 127 would take two bytes, which `Scalar` does not expect.
-        return Scalar(name, feature) if feature.shape == () and len(name) < 100 else None
+        return Scalar(name, feature) if feature.shape == () else None
     size = int(np.prod(feature.shape, dtype=np.int64)) * np.dtype(feature.dtype).itemsize
     return Fixed(name, feature, size) if size else None
 
@@ -206,10 +210,11 @@ def find(data: Bytes, fields: Sequence[Field]) -> tuple[Array, dict[str, Spans]]
 
 def _head(name: str, feature: Feature, size: int) -> Array:
     """The bytes of an entry before its value of `size` bytes."""
-    tag = LIST_TAGS[list_attribute(feature)]
-    inner = delimited(b"\x12", delimited(tag, delimited(b"\x0a", bytes(size))))
-    entry = delimited(b"\x0a", delimited(b"\x0a", name.encode()) + inner)
-    return np.frombuffer(entry[: len(entry) - size], np.uint8)
+    head = b""
+    for tag in (b"\x0a", LIST_TAGS[list_attribute(feature)], b"\x12"):
+        head = tag + varint(len(head) + size) + head
+    head = delimited(b"\x0a", name.encode()) + head
+    return np.frombuffer(b"\x0a" + varint(len(head) + size) + head, np.uint8)
 
 
 def _lengths(feature: Feature) -> tuple[int, ...]:

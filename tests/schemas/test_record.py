@@ -17,6 +17,7 @@ from schemas.record import (
     example_class,
     frame,
     from_example,
+    index_limit,
     index_line,
     masked_crc,
     read_framed,
@@ -251,12 +252,20 @@ def test_a_length_that_claims_the_whole_world_reads_nothing(shard):
 
 @pytest.mark.parametrize(
     "text",
-    ["0\n", "0 16 5\n", "0 16\n16", "a b\n", "0 -16\n", "0 16\n\n", "1e3 5\n", "9999999999999999999999 1\n", "\0 \0\n"],
+    ["0\n", "0 16 5\n", "0 16\n16", "a b\n", "0 -16\n", "0 16\n\n", "1e3 5\n", "9999999999999999999999 1\n", "\0 \0\n"]
+    + [" \n", "0  16\n", "0\t16\n", "0 16\r\n", "1_0 16\n", "+1 16\n", "0 16", "\n0 16"],
 )
 def test_what_is_no_index_is_refused_by_name(tmp_path, text):
     (tmp_path / "a.idx").write_text(text)
     with pytest.raises(InputError, match="a.idx: not an index"):
         read_index(str(tmp_path / "a.idx"))
+
+
+def test_an_index_larger_than_it_can_be_is_not_read(tmp_path):
+    (tmp_path / "a.idx").write_text("0 16\n" * 100)
+    assert len(read_index(str(tmp_path / "a.idx"), index_limit(100))) == 100
+    with pytest.raises(InputError, match="a.idx: more than 40 bytes"):
+        read_index(str(tmp_path / "a.idx"), index_limit(1))
 
 
 def test_the_index_of_an_empty_shard_is_empty(tmp_path):
