@@ -84,7 +84,8 @@ class Archive:
         if member.odd:
             raise Unreadable(member.odd[0], f"{name} in {self.where} {member.odd[1]}")
         if member.size > limit:
-            raise Unreadable("too-large", f"{name} has {member.size} bytes; files over {limit} are not read")
+            message = f"{name} in {self.where} has {member.size} bytes; files over {limit} are not read"
+            raise Unreadable("too-large", message)
         try:
             with self._open() as file:
                 data = _unpacked(member, _stored_bytes(file, member))
@@ -196,12 +197,13 @@ def _check_total(where: str, entries: list[zipfile.ZipInfo], stored: int) -> Non
 
 def _ends(where: str, entries: list[zipfile.ZipInfo], start: int) -> list[int]:
     """Where each member must end at the latest. Raises InputError for two members that share bytes."""
-    order = sorted(range(len(entries)), key=lambda index: entries[index].header_offset)
-    ends = [start] * len(entries)
-    for index, following in zip(order, [*order[1:], None], strict=True):
-        entry = entries[index]
-        ends[index] = start if following is None else entries[following].header_offset
-        if entry.header_offset < 0 or entry.header_offset + _LOCAL.size + entry.compress_size > ends[index]:
+    bounds = sorted({entry.header_offset for entry in entries} | {start})
+    if len(bounds) <= len(entries):
+        raise InputError(f"{where}: two members begin at the same byte: damaged, or a zip bomb.")
+    following = dict(zip(bounds, bounds[1:], strict=False))
+    ends = [following.get(entry.header_offset, start) for entry in entries]
+    for entry, end in zip(entries, ends, strict=True):
+        if entry.header_offset < 0 or entry.header_offset + _LOCAL.size + entry.compress_size > end:
             raise InputError(f"{where}: {entry.filename!r} overlaps what follows it: damaged, or a zip bomb.")
     return ends
 
