@@ -21,20 +21,21 @@ from beam_pipelines.folder import Folder, read_lines, write_lines, write_value
 from beam_pipelines.limits import MEASURED
 from beam_pipelines.listing import read_part
 from beam_pipelines.quarantine import QUARANTINE
+from beam_pipelines.seal import read_seal
 from schemas.documents import read_json
 from schemas.errors import UsageError
+from schemas.hashing import file_sha256
+from schemas.manifest import MANIFEST, read_manifest
 from schemas.naming import index_name
 
-SURVEY, SHARDS = "rebuild/survey.jsonl", "rebuild/shards.jsonl"
+LEDGER, SURVEY, SHARDS = "items.jsonl", "rebuild/survey.jsonl", "rebuild/shards.jsonl"
 _ANEW = "Make the dataset anew: the same command with --overwrite in place of --retry-quarantined."
 
 
 def check_retry(build: Build) -> None:
     """Raises UsageError unless the finished dataset at the output may be made again from what it carries."""
-    missing = [name for name in (SURVEY, SHARDS) if not os.path.exists(os.path.join(build.output, name))]
-    if missing:
-        raise UsageError(f"{build.output}: {missing[0]} is not there, so nothing can be taken over. {_ANEW}")
-    there = read_json(os.path.join(build.output, "config.json"))
+    _check_sealed(build.output)
+    there = _object(build.output, "config.json")
     now = build.choices
     names = sorted(name for name in {*there, *now} - FREE - LIMITS if there.get(name) != now.get(name))
     if names:
@@ -43,14 +44,31 @@ def check_retry(build: Build) -> None:
             f"{build.output}: --retry-quarantined may change limits only, and this differs: {sides}. "
             f"Repeat the dataset's settings (--config {os.path.join(build.output, 'config.json')}). {_ANEW}"
         )
-    made_by = read_json(os.path.join(build.output, "provenance.json"))
-    if made_by.get("written_code") != written_code():
+    if _object(build.output, "provenance.json").get("written_code") != written_code():
         raise UsageError(f"{build.output}: the code that writes records has changed since it was made. {_ANEW}")
+
+
+def _check_sealed(output: str) -> None:
+    """Raises UsageError unless everything that is believed of the dataset is there as it was sealed."""
+    sealed = read_seal(output)
+    for name in (SURVEY, SHARDS, LEDGER, MANIFEST, QUARANTINE, "config.json", "provenance.json"):
+        path = os.path.join(output, name)
+        if not os.path.exists(path):
+            raise UsageError(f"{output}: {name} is not there, so nothing can be taken over. {_ANEW}")
+        if file_sha256(path) != sealed.get(name):
+            raise UsageError(f"{output}: {name} is not what COMPLETED says, so nothing can be taken over. {_ANEW}")
+
+
+def _object(output: str, name: str) -> dict[str, Any]:
+    value = read_json(os.path.join(output, name))
+    if not isinstance(value, dict):
+        raise UsageError(f"{output}: {name} is not what a build writes, so nothing can be taken over. {_ANEW}")
+    return value
 
 
 def nothing_to_retry(build: Build) -> bool:
     """Whether the dataset at the output quarantined nothing and was made with the same limits."""
-    there = read_json(os.path.join(build.output, "config.json"))
+    there = _object(build.output, "config.json")
     same = all(there.get(name) == value for name, value in build.choices.items() if name in LIMITS)
     return same and not os.path.getsize(os.path.join(build.output, QUARANTINE))
 
@@ -61,7 +79,16 @@ def take_over(build: Build, folder: Folder, parts: int) -> None:
     Raises:
         UsageError: there are inputs that the dataset does not know, or some are gone.
     """
-    same_code = read_json(os.path.join(build.output, "provenance.json")).get("code_version") == code_version()
+    try:
+        _take_over(build, folder, parts)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{build.output}: {SURVEY} or {SHARDS} is not what a build writes ({error!r}). {_ANEW}"
+        ) from error
+
+
+def _take_over(build: Build, folder: Folder, parts: int) -> None:
+    same_code = _object(build.output, "provenance.json").get("code_version") == code_version()
     known = _known(build)
     for part in range(parts):
         items = read_part(folder, part)[1]
@@ -71,13 +98,15 @@ def take_over(build: Build, folder: Folder, parts: int) -> None:
         write_lines(folder.kept(part), [_kept(*pair, same_code) for pair in pairs if pair])
     if left := next(known, None):
         _check_item(build, None, left[0]["item"])
+    names = {shard.name for shard in read_manifest(build.output).shards}
     for report in read_lines(os.path.join(build.output, SHARDS)):
-        _link_shard(build, folder, report)
+        if report["shard"]["name"] in names:  # a name from elsewhere might lead out of the folder
+            _link_shard(build, folder, report)
 
 
 def _known(build: Build) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Report and line of the ledger of every input of the dataset."""
-    survey, ledger = (read_lines(os.path.join(build.output, name)) for name in (SURVEY, "items.jsonl"))
+    survey, ledger = (read_lines(os.path.join(build.output, name)) for name in (SURVEY, LEDGER))
     for report, line in zip_longest(survey, ledger):
         if report is None or line is None or report["item"]["name"] != line["name"]:
             raise UsageError(f"{build.output}: {SURVEY} and items.jsonl are not about the same inputs. {_ANEW}")

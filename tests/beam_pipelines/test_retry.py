@@ -15,7 +15,7 @@ from schemas.hashing import file_sha256
 from schemas.settings import setting
 from tests.beam_pipelines.midi_files import build_of, midi_folder, write_piece
 from tests.beam_pipelines.test_build import DAMAGED
-from tests.beam_pipelines.tiny_dataset import made_piece
+from tests.beam_pipelines.tiny_dataset import made_piece, seal
 
 OF_THIS_BUILD = {"config.json", "provenance.json", "COMPLETED"}
 
@@ -155,4 +155,26 @@ def test_without_a_dataset_there_is_nothing_to_retry(tmp_path):
 def test_a_dataset_without_what_it_needs_is_refused(finished):
     os.unlink(os.path.join(finished.output, "rebuild", "survey.jsonl"))
     with pytest.raises(UsageError, match=r"rebuild/survey\.jsonl is not there"):
+        prepare(replace(finished, retry_quarantined=True), [], as_json=False)
+
+
+@pytest.mark.parametrize("name", ["rebuild/survey.jsonl", "rebuild/shards.jsonl", "items.jsonl", "config.json"])
+def test_what_is_not_as_it_was_sealed_is_not_believed(finished, name):
+    path = Path(finished.output) / name
+    path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
+    with pytest.raises(UsageError, match=f"{name} is not what COMPLETED says"):
+        prepare(replace(finished, retry_quarantined=True), [], as_json=False)
+
+
+@pytest.mark.parametrize("line", ["[]", '{"shard": 3}', '{"shard": {"name": "../../../escaped"}, "items": {}}'])
+def test_a_forged_dataset_leads_nowhere(finished, line):
+    path = Path(finished.output) / "rebuild" / "shards.jsonl"
+    path.write_text(line + "\n")
+    os.unlink(Path(finished.output) / "COMPLETED")
+    seal(finished.output)
+    if "escaped" in line:
+        assert prepare(replace(finished, retry_quarantined=True), [], as_json=False) == 0
+        assert not list(Path(finished.output).parents[2].glob("escaped*"))
+        return
+    with pytest.raises(UsageError, match="is not what a build writes"):
         prepare(replace(finished, retry_quarantined=True), [], as_json=False)
