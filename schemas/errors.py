@@ -43,6 +43,12 @@ class Interrupted(StrettoError):
     exit_code = 75
 
 
+class StoppedByHand(Interrupted):
+    """Stopped by Ctrl-C with the state saved: the same command continues."""
+
+    exit_code = 130
+
+
 class MissingExtra(MachineError):
     """A package of an extra is not installed."""
 
@@ -58,12 +64,14 @@ class Unreadable(InputError):
     Attributes:
         reason: a short word for the ledger, for example `not-midi`.
         offset: the byte of the file where reading failed, or None where it is not known.
+        track: the number of the track where reading failed, from 0, or None.
     """
 
-    def __init__(self, reason: str, message: str, offset: int | None = None) -> None:
+    def __init__(self, reason: str, message: str, offset: int | None = None, track: int | None = None) -> None:
         super().__init__(message)
         self.reason = reason
         self.offset = offset
+        self.track = track
 
 
 def error_of(exit_code: int, message: str) -> StrettoError:

@@ -1,6 +1,8 @@
 """Settings: frozen dataclasses whose fields are flags, keys of a configuration file and part of a fingerprint."""
 
 import dataclasses
+import types
+import typing
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -45,14 +47,45 @@ def _plain(value: Any) -> Any:
 
 
 def from_json(kind: type[T], values: dict[str, Any]) -> T:
-    """A settings dataclass from plain JSON values. Raises UsageError for a key it does not have."""
+    """A settings dataclass from plain JSON values.
+
+    Raises:
+        UsageError: a key that it does not have, or a value that its field cannot have.
+    """
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for key in values:
         if key not in names:
             guess = nearest(key, names)
             hint = f" Did you mean {guess!r}?" if guess else ""
             raise UsageError(f"unknown setting {key!r} of {kind.__name__}.{hint} Known: {', '.join(names)}.")
-    return kind(**{key: _frozen(value) for key, value in values.items()})
+    made = {key: _frozen(value) for key, value in values.items()}
+    _check_values(kind, made)
+    return kind(**made)
+
+
+def _check_values(kind: Any, values: dict[str, Any]) -> None:
+    """Raises UsageError for a value of another type than its field's, or none of its choices."""
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        if field.name not in values:
+            continue
+        value, choices = values[field.name], field.metadata.get("choices")
+        if not _is_of(hints[field.name], value) or (choices and value not in choices):
+            expected = " or ".join(map(str, choices or ())) or getattr(hints[field.name], "__name__", "another type")
+            raise UsageError(f"{field.name} of {kind.__name__} cannot be {str(value)[:60]!r}: expected {expected}")
+
+
+def _is_of(hint: Any, value: Any) -> bool:
+    """Whether a plain value is of the annotated type; an annotation that is no plain type says nothing."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return any(_is_of(part, value) for part in parts)
+    if origin is tuple:
+        inner = (parts[0],) * len(value) if isinstance(value, tuple) and parts[-1] is ... else parts
+        return isinstance(value, tuple) and len(value) == len(inner) and all(map(_is_of, inner, value))
+    if hint is float:
+        return type(value) in (int, float)
+    return type(value) is hint if hint in (bool, int, str, type(None)) else True
 
 
 def _frozen(value: Any) -> Any:

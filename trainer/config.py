@@ -17,7 +17,7 @@ PRECISIONS = ("float32", "mixed_bfloat16")
 OPTIMISERS = ("adam", "adamw")
 SCHEDULES = ("rsqrt", "cosine", "constant")
 
-CHANGEABLE = frozenset({"steps", "batch", "checkpoint_every", "sample_every", "log_every", "keep"})
+CHANGEABLE = frozenset({"steps", "batch", "checkpoint_every", "sample_every", "log_every", "keep", "keep_every"})
 """Settings that a run may be continued with other values of; `steps` may only grow."""
 
 
@@ -50,6 +50,7 @@ class TrainSettings:
         1000, help="steps between checkpoints; each is preceded by an evaluation on validation"
     )
     keep: int = setting(3, help="newest checkpoints that are kept, beside the best one")
+    keep_every: int = setting(0, help="steps between checkpoints that are kept for good; 0 keeps none so")
     evaluate_examples: int = setting(0, help="validation examples scored before each checkpoint; 0 takes all")
     sample_every: int = setting(0, help="steps between samples in TensorBoard; 0 makes none")
     log_every: int = setting(50, help="steps between lines in metrics.jsonl and points in TensorBoard")
@@ -57,7 +58,7 @@ class TrainSettings:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "checkpoint_every", "log_every", "keep"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("seed", "warmup", "evaluate_examples", "sample_every", "clip", "weight_decay"):
+        for name in ("seed", "warmup", "evaluate_examples", "sample_every", "keep_every", "clip", "weight_decay"):
             _at_least(name, getattr(self, name), 0)
         for name in ("learning_rate", "epsilon"):
             _at_least(name, getattr(self, name), 0)

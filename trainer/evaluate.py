@@ -121,7 +121,7 @@ def evaluate(run: str, settings: Evaluation) -> dict[str, Any]:
             too long.
         InputError: the dataset is not there or is not whole.
     """
-    from trainer.checkpoint import load_run
+    from trainer.loaded import load_run
     from trainer.pieces import dataset_of
 
     loaded = load_run(run, settings.checkpoint)

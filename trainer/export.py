@@ -40,7 +40,7 @@ def export(run: str, path: str, settings: Export) -> dict[str, Any]:
         from safetensors.numpy import save
     except ModuleNotFoundError:
         raise MissingExtra("safetensors", "trainer") from None
-    from trainer.checkpoint import load_run
+    from trainer.loaded import load_run
 
     loaded = load_run(run, settings.checkpoint)
     metadata = metadata_of(loaded)

@@ -14,8 +14,8 @@ from schemas.naming import Key, parse_key
 from schemas.representations import from_settings
 from schemas.settings import to_json
 from schemas.tokens import join_tokens
-from trainer.checkpoint import Loaded
 from trainer.data import Reader
+from trainer.loaded import Loaded
 
 _CHUNK = 1024
 PIECE_FEATURES = ("key", "piece_tokens", "start_token", "tokens")

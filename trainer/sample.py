@@ -24,7 +24,7 @@ from schemas.settings import setting, to_json
 from trainer.layers.sampling import Sampler
 
 if TYPE_CHECKING:
-    from trainer.checkpoint import Loaded
+    from trainer.loaded import Loaded
 
 SAMPLES = "samples.json"
 RATE = 44_100
@@ -116,7 +116,7 @@ def sample(run: str, settings: Sampling, sampler: Sampler) -> dict[str, Any]:
     """
     _check_output(settings)
     piece = beginning(settings)
-    from trainer.checkpoint import load_run
+    from trainer.loaded import load_run
 
     loaded = load_run(run, settings.checkpoint)
     length = parse_length(settings.length) if settings.length else int(loaded.model.window)

@@ -1,9 +1,15 @@
-"""What TensorBoard shows: scalars, pictures and sound of music, settings. Written by tensorboardX."""
+"""What TensorBoard shows: scalars, pictures and sound of music, settings. tensorboardX makes the messages.
+
+They are written here, in order and at once: tensorboardX would hand them to a thread of its own, which dies in silence
+when the disk is full, and then the training waits for it for ever.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import socket
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,9 +17,11 @@ import numpy as np
 
 from media.render import render
 from media.roll import roll
+from media.storage import cannot_write
 from schemas.errors import StrettoError
 from schemas.feature import Record
 from schemas.music import Piece
+from schemas.record import frame
 
 RATE = 22_050
 """Samples a second of audio clips: half of a CD's, because they are for a quick look."""
@@ -28,18 +36,19 @@ class Summaries:
     Args:
         folder: of the run.
         step: the step it begins at; TensorBoard hides what earlier processes wrote from there on.
+
+    Raises:
+        MachineError: an event file cannot be written; from every method.
     """
 
     def __init__(self, folder: str, step: int) -> None:
-        from tensorboardX import SummaryWriter
-
         board = os.path.join(folder, "tensorboard")
-        # A step that was restored has been logged; the first new point belongs to the next one.
-        purge: dict[str, Any] = {"purge_step": step + 1} if step else {}
         # Two writers of one second would share a file's name, and the later one overwrite the earlier.
         suffix = f".{os.getpid()}.{step}"
-        self._train = SummaryWriter(os.path.join(board, "train"), filename_suffix=suffix, **purge)
-        self._eval = SummaryWriter(os.path.join(board, "eval"), filename_suffix=suffix, **purge)
+        # A step that was restored has been logged; the first new point belongs to the next one.
+        purge = step + 1 if step else None
+        self._train = EventFile(os.path.join(board, "train"), suffix, purge)
+        self._eval = EventFile(os.path.join(board, "eval"), suffix, purge)
 
     def __enter__(self) -> Summaries:
         return self
@@ -50,42 +59,101 @@ class Summaries:
 
     def scalars(self, step: int, values: Mapping[str, float], on: str = "train") -> None:
         """Points of curves; `on` is "train" or "eval", so that both lie in one picture."""
+        from tensorboardX.summary import scalar
+
         writer = self._train if on == "train" else self._eval
-        for name, value in values.items():
-            writer.add_scalar(name, value, step)
-        writer.flush()
+        writer.write(step, *(scalar(name, value) for name, value in values.items()))
 
     def configuration(self, config: Mapping[str, Any], plan: str) -> None:
         """The settings as text, and `plan`: what is trained on what, in a sentence or two."""
-        text = json.dumps(config, indent=1, ensure_ascii=False)
-        self._train.add_text("configuration", "\n".join(f"    {line}" for line in text.splitlines()), 0)
-        self._train.add_text("run", plan, 0)
+        from tensorboardX.summary import text
+
+        shown = json.dumps(config, indent=1, ensure_ascii=False)
+        indented = "\n".join(f"    {line}" for line in shown.splitlines())
+        self._train.write(0, text("configuration", indented), text("run", plan))
 
     def hparams(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """The settings as a row of the table of runs, with what came out."""
+        from tensorboardX.summary import hparams, scalar
+
         flat = {f"{group}.{key}": value for group in ("model", "train") for key, value in config[group].items()}
         plain = {
             key: value if isinstance(value, (bool, int, float, str)) else str(value) for key, value in flat.items()
         }
-        self._train.add_hparams(plain, dict(metrics), name="hparams")
+        row = EventFile(os.path.join(self._train.folder, "hparams"), f".{os.getpid()}")
+        row.write(0, *hparams(plain, dict(metrics)), *(scalar(name, value) for name, value in metrics.items()))
+        row.close()
 
     def pieces(self, step: int, name: str, pieces: Sequence[Piece]) -> list[str]:
         """Piano roll and sound of each piece. Returns a sentence for each that could not be shown."""
         failed = []
         for number, piece in enumerate(pieces):
             try:
-                self._piece(step, f"{name}/{number}", piece)
+                shown = _shown(f"{name}/{number}", piece)
             except StrettoError as error:
                 failed.append(f"{name} {number} is not shown: {error}")
-        self._train.flush()
+            else:
+                self._train.write(step, *shown)
         return failed
 
-    def _piece(self, step: int, tag: str, piece: Piece) -> None:
-        # Names of their own: TensorBoard's data server gives a tag to one plugin, and the sound would not be found.
-        self._train.add_image(f"{tag}/roll", roll(piece), step, dataformats="HWC")
-        sound = render(piece, RATE, seconds_limit=SECONDS)
-        if len(sound):
-            self._train.add_audio(f"{tag}/sound", np.asarray(sound).mean(axis=1), step, sample_rate=RATE)
+
+def _shown(tag: str, piece: Piece) -> list[Any]:
+    from tensorboardX.summary import audio, image
+
+    # Names of their own: TensorBoard's data server gives a tag to one plugin, and the sound would not be found.
+    found = [image(f"{tag}/roll", roll(piece), dataformats="HWC")]
+    sound = render(piece, RATE, seconds_limit=SECONDS)
+    if len(sound):
+        found.append(audio(f"{tag}/sound", np.asarray(sound).mean(axis=1), RATE))
+    return found
+
+
+class EventFile:
+    """One file of events in a folder, each written through to the system before the call returns.
+
+    Args:
+        folder: made where it is missing.
+        suffix: of the file's name.
+        purge: TensorBoard hides points of this step and later ones in files that were begun before.
+
+    Raises:
+        MachineError: the file cannot be written; from `write` too.
+    """
+
+    def __init__(self, folder: str, suffix: str, purge: int | None = None) -> None:
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        self.folder, self._event = folder, Event
+        self.path = os.path.join(folder, f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}{suffix}")
+        try:
+            os.makedirs(folder, exist_ok=True)
+            # Without a buffer: what could not be written must not be tried again when the file is closed.
+            self._file = open(self.path, "wb", buffering=0)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        begun = [Event(file_version="brain.Event:2")]
+        if purge is not None:
+            begun.append(Event(step=purge, file_version="brain.Event:2"))
+            begun.append(Event(step=purge, session_log=SessionLog(status=SessionLog.START)))
+        self._append(begun)
+
+    def write(self, step: int, *summaries: Any) -> None:
+        """Adds what is to be shown at a step."""
+        self._append([self._event(step=step, summary=summary) for summary in summaries])
+
+    def close(self) -> None:
+        """Closes the file; all is written by then."""
+        self._file.close()
+
+    def _append(self, events: Iterable[Any]) -> None:
+        for event in events:
+            event.wall_time = time.time()
+        data = memoryview(b"".join(frame(event.SerializeToString()) for event in events))
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
 
 
 def decoded(representation: Any, records: Iterable[Record]) -> list[Piece]:

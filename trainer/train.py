@@ -6,21 +6,25 @@ import fcntl
 import json
 import os
 import signal
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from media.storage import write_atomic
-from schemas.errors import MachineError, UsageError
+from media.storage import cannot_write, write_atomic
+from schemas.documents import read_json
+from schemas.errors import InputError, MachineError, UsageError
 from schemas.feature import features_to_json
 from schemas.hashing import canonical_json
 from schemas.manifest import Manifest, read_manifest
 from schemas.representations import from_settings
+from schemas.settings import to_json
 from trainer.backends import choose, current, set_backend
-from trainer.checkpoint import CONFIG, Checkpoints, build_model, read_config, restore_weights
-from trainer.config import Run, differences, refused, run_to_json
+from trainer.checkpoint import Checkpoints
+from trainer.config import Run, TrainSettings, differences, refused, run_to_json
 from trainer.data import Reader
+from trainer.loaded import CONFIG, build_model, read_config
 from trainer.task import Difference
 
 LOCK = ".lock"
@@ -44,9 +48,9 @@ def train(run: Run, data: str, output: str, dry_run: bool = False, as_json: bool
     Raises:
         UsageError: the dataset does not fit, the folder is no run, or holds one with other settings.
         InputError: the dataset is unfinished or damaged.
-        MachineError: another process trains in this folder, or it cannot be made.
+        MachineError: another process trains in this folder, or it cannot be made or written to.
         DivergedError: the loss is no longer a finite number.
-        Interrupted: stopped by SIGTERM, saved.
+        Interrupted: stopped by SIGTERM or Ctrl-C, saved.
     """
     run = replace(run, settings=replace(run.settings, backend=choose(run.settings.backend)))
     manifest = read_manifest(data)
@@ -59,7 +63,9 @@ def train(run: Run, data: str, output: str, dry_run: bool = False, as_json: bool
     make_folder(output)
     with locked(output):
         changes = prepare_folder(output, config)
-        if not finished(output, run.settings.steps):
+        if finished(output, run.settings.steps):
+            say_without_effect(output, run.settings.steps, changes)
+        else:
             run_loop(run, manifest, data, output, config, changes)
         print_result(output, as_json)
     return 0
@@ -71,9 +77,10 @@ def run_loop(run: Run, manifest: Manifest, data: str, output: str, config: Confi
         set_backend(run.settings.backend)
         current().prepare(run.settings.deterministic)
         from trainer.backends.update import Update
-        from trainer.loop import Course, loop
+        from trainer.course import Course
+        from trainer.loop import loop
 
-        update = Update(first_model(run, manifest, output), run.task.objectives(), run.settings)
+        update = Update(build_model(run, manifest.features), run.task.objectives(), run.settings)
         representation = from_settings(manifest.representation, manifest.settings)
         splits = (
             Reader(data, manifest, "train"),
@@ -82,21 +89,6 @@ def run_loop(run: Run, manifest: Manifest, data: str, output: str, config: Confi
         scores = loop(Course(run, config, changes, output, manifest, representation, *splits, update), stop)
     done = {"step": run.settings.steps, "validation": dict(scores)}
     write_atomic(os.path.join(output, COMPLETED), json.dumps(done, indent=1).encode())
-
-
-def first_model(run: Run, manifest: Manifest, output: str) -> Any:
-    """The network with its first weights: drawn from the seed, or those of the run that `--init` names.
-
-    A run that continues has weights of its own, and must not depend on whether the other one is still there.
-    """
-    from trainer.layers.initial import draw_initial
-
-    model = build_model(run, manifest.features)
-    draw_initial(model, run.settings.seed)
-    if run.settings.init and Checkpoints(output).newest()[0] is None:
-        source = Checkpoints(run.settings.init)
-        restore_weights(model, source, source.choose("best"))
-    return model
 
 
 # === Before anything heavy is imported ===
@@ -170,7 +162,7 @@ def prepare_folder(output: str, config: Config) -> Changes:
         write_atomic(os.path.join(output, CONFIG), json.dumps(config, indent=1).encode())
         return {}
     old = read_config(output)
-    changes = differences(old, config)
+    changes = differences(with_defaults(old), config)
     bad = [f"{name}: {changes[name][0]!r} there, {changes[name][1]!r} here" for name in refused(changes)]
     if old["data"]["fingerprint"] != config["data"]["fingerprint"]:
         bad.append(f"data: trained on {old['data']['path']}, which differs from {config['data']['path']}")
@@ -182,16 +174,45 @@ def prepare_folder(output: str, config: Config) -> Changes:
     return changes
 
 
+def with_defaults(config: Config) -> Config:
+    """A stored configuration, with how a run went on that is older than some of the settings."""
+    return {**config, "train": {**to_json(TrainSettings()), **config["train"]}}
+
+
 def finished(output: str, steps: int) -> bool:
     """Whether the run has made this many steps already. A mark of fewer steps is taken away: there is more to do."""
     path = os.path.join(output, COMPLETED)
     if not os.path.exists(path):
         return False
-    with open(path, encoding="utf-8") as file:
-        if json.load(file)["step"] >= steps:
-            return True
+    if read_completed(output)["step"] >= steps:
+        return True
     os.remove(path)
     return False
+
+
+def read_completed(output: str) -> dict[str, Any]:
+    """What the mark of a finished run says: step and validation figures. Raises InputError where it is no such mark."""
+    path = os.path.join(output, COMPLETED)
+    done = read_json(path, limit_bytes=1 << 20, depth=4)
+    figures = done.get("validation") if isinstance(done, dict) else None
+    if not isinstance(figures, dict) or type(done.get("step")) is not int or not _are_numbers(figures.values()):
+        raise InputError(f"{path}: is not the mark of a finished run. Remove it and type the same command again.")
+    return dict(done)
+
+
+def _are_numbers(values: Iterable[Any]) -> bool:
+    return all(type(value) in (int, float) for value in values)
+
+
+def say_without_effect(output: str, steps: int, changes: Changes) -> None:
+    """Names the settings that a finished run cannot take any more."""
+    words = [f"--{name.partition('.')[2].replace('_', '-')} {new}" for name, (_, new) in changes.items()]
+    if words:
+        print(
+            f"stretto: {output} is finished at step {steps}, so this had no effect: {' '.join(words)}. "
+            "With more --steps it goes on with it.",
+            file=sys.stderr,
+        )
 
 
 @contextmanager
@@ -201,41 +222,64 @@ def locked(output: str) -> Iterator[None]:
     Raises:
         MachineError: another process has it.
     """
-    with open(os.path.join(output, LOCK), "a+", encoding="utf-8") as file:
+    path = os.path.join(output, LOCK)
+    try:
+        file = open(path, "a+", encoding="utf-8")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise MachineError(
-                f"{output}: process {file.read().strip() or '?'} is training there. "
+                f"{output}: process {file.read(20).strip() or '?'} is training there. "
                 "Wait for it, or stop it and run this again."
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        _note_owner(path)
         yield
 
 
+def _note_owner(path: str) -> None:
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(str(os.getpid()))
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
 class Stop:
-    """Notes a SIGTERM, so that the step in hand can be finished and saved."""
+    """Notes SIGTERM and Ctrl-C, so that the step in hand can be finished and saved; a second Ctrl-C ends at once.
+
+    Attributes:
+        requested: whether either has come.
+        by_hand: whether it was Ctrl-C.
+    """
 
     requested = False
+    by_hand = False
 
     def __enter__(self) -> Stop:
-        self._old = signal.signal(signal.SIGTERM, self._note)
+        self._old = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
     def __exit__(self, *exception: object) -> None:
-        signal.signal(signal.SIGTERM, self._old)
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
 
     def _note(self, number: int, frame: object) -> None:
         self.requested = True
+        if number == signal.SIGINT and not self.by_hand:
+            self.by_hand = True
+            # The system's own end, because Python would wait for a step, or a compiler, to come back.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            # What was being printed may be printed by this very thread: no `print` here.
+            os.write(2, b"stretto: saving after this step; Ctrl-C again ends at once, without\n")
 
 
 def print_result(output: str, as_json: bool) -> None:
     """The last lines of `train`: where the run is and what it reached."""
-    with open(os.path.join(output, COMPLETED), encoding="utf-8") as file:
-        done = json.load(file)
+    done = read_completed(output)
     if as_json:
         print(json.dumps({"run": output, **done, "best": Checkpoints(output).best()}))
         return

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from schemas.errors import InputError, UsageError
-from trainer.checkpoint import Checkpoints, Saved, load_run
+from trainer.checkpoint import Checkpoints
+from trainer.loaded import load_run
+from trainer.saved import Saved
 
 
 def arrays(value):
@@ -103,7 +105,10 @@ def test_where_every_checkpoint_is_damaged_there_is_none(run):
         without_list(run / "checkpoints" / str(step))
     step, skipped = Checkpoints(str(run)).newest()
     assert step is None and len(skipped) == 3
-    with pytest.raises(UsageError, match="no valid checkpoint"):
+    with pytest.raises(InputError, match="no valid checkpoint: all of 10, 20, 30"):
+        Checkpoints(str(run)).choose("best")
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(UsageError, match="no checkpoint yet"):
         Checkpoints(str(run)).choose("best")
 
 
@@ -124,7 +129,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"not a run \(config.json is missing\)"):
         load_run(str(tmp_path))
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(InputError, match="config.json: not JSON"):
+    with pytest.raises(InputError, match="config.json: is no JSON"):
         load_run(str(tmp_path))
     (tmp_path / "config.json").write_text('{"corpus": {"name": "maestro"}, "seed": 0}')  # that of a dataset
     with pytest.raises(UsageError, match="not a run .*says no data, family"):

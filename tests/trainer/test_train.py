@@ -205,7 +205,10 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_step_named(data, tmp_pa
     done = run(data, tmp_path / "run", "--learning-rate", "1e15", "--warmup", "0", "--clip", "0")
     assert done.returncode == 6, done.stderr
     assert "stretto: step 2: " in done.stderr and "--learning-rate" in done.stderr
-    assert Checkpoints(str(tmp_path / "run")).steps() == []
+    assert Checkpoints(str(tmp_path / "run")).newest() == (1, [])
+    told = json.loads((tmp_path / "run" / "diverged.json").read_text())
+    assert (told["step"], told["checkpoint"], len(told["examples"])) == (2, 1, 4)
+    assert all(example["key"] in done.stderr for example in told["examples"][:3])
 
 
 def wait_for_checkpoint(folder, process, after=-1):

@@ -51,6 +51,14 @@ class Update:
             self._compiled[active] = current().compile_step(partial(self._step, active), self.variables)
         return self._compiled[active](batch, np.float32(learning_rate), np.int32(seed))
 
+    def begin_optimisers(self) -> None:
+        """Puts the optimisers back to where they stand before the first step."""
+        for objective, optimiser in zip(self.objectives, self.optimisers, strict=True):
+            fresh = make_optimiser(self.settings, objective.name)
+            fresh.build(objective.variables(self.model))
+            for variable, first in zip(optimiser.variables, fresh.variables, strict=True):
+                variable.assign(first.value)
+
     def _step(self, active: tuple[bool, ...], batch: Batch, learning_rate: Tensor, seed: Tensor) -> Logs:
         logs: Logs = {}
         for objective, optimiser, moves in zip(self.objectives, self.optimisers, active, strict=True):

@@ -1,0 +1,123 @@
+"""What is left behind when training diverges: the step, the examples of its batch, and a saved state before it.
+
+Figures are looked at when they are reported, some steps late, so that good steps cost nothing. When one is no finite
+number the run goes back to the newest checkpoint before that step (or to its beginning), makes the steps up to it
+again, looking at each, and saves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from media.storage import write_atomic
+from schemas.errors import DivergedError, MachineError, StrettoError
+from trainer.checkpoint import Checkpoints
+from trainer.course import Course, Place, Stopping, advance, restore, save, stream
+from trainer.data import Reader
+from trainer.order import order
+from trainer.schedule import schedule_of
+from trainer.watch import NotFinite, check_finite
+
+DIVERGED = "diverged.json"
+_NAMED = 3
+"""Keys of examples in the message; the file holds all."""
+
+
+def diverged(course: Course, checkpoints: Checkpoints, place: Place, found: NotFinite, stop: Stopping) -> DivergedError:
+    """Saves the state before the step that was found, writes diverged.json, and returns the error that ends the run.
+
+    Args:
+        course: the run.
+        checkpoints: its checkpoints.
+        place: where training stood when it was found.
+        found: the first step with a figure that is no finite number.
+        stop: going back is given up where `stop.requested`; what there is then is an older checkpoint.
+    """
+    examples = examples_of(course, place, found)
+    step, saved = state_before(course, checkpoints, found.step, stop)
+    rate = schedule_of(course.run.settings)(found.step - 1)
+    told = {
+        "step": found.step,
+        "what": found.what,
+        "value": str(found.value),
+        "learning_rate": rate,
+        "split": "train" if found.validation is None else "validation",
+        "examples": examples,
+        "checkpoint": step,
+    }
+    return DivergedError(
+        f"step {found.step}: {found.what} is {found.value}, at learning rate {rate:.3g}. Its batch: "
+        f"{_shown(examples)}; {_written(course, told)}. State before it: {saved}. Look at these examples, or start "
+        f"another run with a lower --learning-rate or with --clip 1 (--init {course.folder} begins with the best "
+        "weights of this one)."
+    )
+
+
+def _shown(examples: list[dict[str, Any]]) -> str:
+    keys = ", ".join(example["key"] for example in examples[:_NAMED])
+    return keys + (f" and {len(examples) - _NAMED} more" if len(examples) > _NAMED else "")
+
+
+def _written(course: Course, told: dict[str, Any]) -> str:
+    path = os.path.join(course.folder, DIVERGED)
+    try:
+        write_atomic(path, (json.dumps(told, indent=1) + "\n").encode())
+    except MachineError as error:
+        return f"that cannot be kept ({error})"
+    return f"{path} names all"
+
+
+def examples_of(course: Course, place: Place, found: NotFinite) -> list[dict[str, Any]]:
+    """Key, shard and number there of each example that the figure is of."""
+    if found.validation is not None:
+        assert course.validation is not None
+        return [_example(course.validation, number) for number in found.validation]
+    settings = course.run.settings
+    position = place.position - (place.step - found.step + 1) * settings.batch
+    numbers = order(settings.seed, position, settings.batch, len(course.train))
+    return [_example(course.train, int(number)) for number in numbers]
+
+
+def _example(reader: Reader, number: int) -> dict[str, Any]:
+    shard = int(reader.shards.shard[number])
+    key = reader.record(number)["key"].decode("utf-8", "backslashreplace")
+    return {
+        "key": key,
+        "shard": os.path.basename(reader.shards.paths[shard]),
+        "record": number - reader.shards.first[shard],
+    }
+
+
+def state_before(course: Course, checkpoints: Checkpoints, step: int, stop: Stopping) -> tuple[int | None, str]:
+    """Saves the state before a step. Returns the newest step that is saved before it, and a phrase that says so."""
+    reason, target = "", step - 1
+    while target >= 0:
+        try:
+            save(course, checkpoints, replay(course, checkpoints, target, stop), None)
+            break
+        except NotFinite as earlier:
+            # Only where the device does not repeat its bits: what was good is bad now, and an earlier state is due.
+            target = earlier.step - 1
+        except StrettoError as error:
+            reason = f"; that of step {target} could not be saved ({error})"
+            break
+    found, _ = checkpoints.newest(step - 1)
+    return found, ("none is saved" if found is None else checkpoints.path(found)) + reason
+
+
+def replay(course: Course, checkpoints: Checkpoints, target: int, stop: Stopping) -> Place:
+    """Makes the steps after the newest valid checkpoint again, up to `target`. Raises NotFinite as training does."""
+    place, told = restore(course, checkpoints, target)
+    print(f"training diverged: going back to step {place.step}, to save the state of step {target}", file=sys.stderr)
+    for sentence in told[:-1]:
+        print(sentence, file=sys.stderr)
+    schedule = schedule_of(course.run.settings)
+    with stream(course, place) as batches:
+        while place.step < target and not stop.requested:
+            rate = schedule(place.step)
+            advance(course, place, next(batches), rate)
+            check_finite(place.step, {name: float(value) for name, value in place.logs.items()}, rate)
+    return place

@@ -1,0 +1,192 @@
+"""What training says and writes of itself: metrics.jsonl, logs/, TensorBoard, a line for the person who waits."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from media.storage import cannot_write, write_atomic
+from schemas.documents import parse_json
+from schemas.errors import InputError
+from schemas.hashing import canonical_json
+from schemas.music import Piece
+from trainer.course import Course, Place
+from trainer.summaries import Summaries
+
+METRICS = "metrics.jsonl"
+LOG = "logs/train.jsonl"
+_SECONDS_BETWEEN_LINES = 5
+
+
+class NotFinite(Exception):
+    """A figure of a step is no finite number, so training is over.
+
+    Attributes:
+        step: the first such step, counted from 1.
+        what: name of the figure.
+        value: what it is.
+        rate: learning rate of the step.
+        validation: numbers of the validation records it is of; None where it is of the step's own batch.
+    """
+
+    def __init__(
+        self, step: int, what: str, value: float, rate: float = math.nan, validation: range | None = None
+    ) -> None:
+        super().__init__(f"step {step}: {what} is {value}")
+        self.step, self.what, self.value, self.rate, self.validation = step, what, value, rate, validation
+
+
+def check_finite(step: int, logs: Mapping[str, float], rate: float) -> None:
+    """Raises NotFinite unless every figure of a step is a finite number."""
+    for name, value in logs.items():
+        if not math.isfinite(value):
+            raise NotFinite(step, name, value, rate)
+
+
+class Journal:
+    """A file with a line of JSON for each report, cut back to the step that training goes on from.
+
+    Attributes:
+        damaged: how many lines could not be read, and are left out.
+
+    Raises:
+        MachineError: the file cannot be written; from `write` too.
+    """
+
+    def __init__(self, path: str, step: int) -> None:
+        self.path, self.damaged = path, 0
+        kept = [line for line in self._lines() if line["step"] <= step]
+        write_atomic(path, "".join(canonical_json(line) + "\n" for line in kept).encode())
+
+    def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
+        """Appends a line: `kind` is "train", "validation", "change" or "said"."""
+        line = canonical_json({"step": step, "kind": kind, **values}) + "\n"
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        """The lines that can be read; the last one may have been cut short by a kill or a full disk."""
+        if not os.path.exists(self.path):
+            return
+        with open(self.path, "rb") as file:
+            for number, text in enumerate(file, 1):
+                if not text.endswith(b"\n"):
+                    return
+                try:
+                    line = parse_json(text, f"{self.path}, line {number}")
+                except InputError:
+                    line = None
+                if isinstance(line, dict) and type(line.get("step")) is int:
+                    yield line
+                else:
+                    self.damaged += 1
+
+
+class Watch:
+    """Collects the logs of steps and reports their means, how fast it goes and how long it will take.
+
+    Logs stay on the device until a report needs them, so that the next step can begin before the last one is read.
+    """
+
+    def __init__(self, course: Course, place: Place, summaries: Summaries) -> None:
+        self.course, self.place, self.summaries = course, place, summaries
+        self.journal = Journal(os.path.join(course.folder, METRICS), place.step)
+        self.log = Journal(os.path.join(course.folder, LOG), place.step)
+        self.pending: list[tuple[Mapping[str, Any], float]] = []
+        self.waited = 0.0
+        self.began = self.since = self.said = time.monotonic()
+        self.first = place.step
+        for journal in (self.journal, self.log):
+            if journal.damaged:
+                self.say(f"{journal.path}: {journal.damaged} damaged lines are left out")
+
+    def say(self, sentence: str) -> None:
+        """A line for the person who waits, kept in logs/ too."""
+        print(sentence, file=sys.stderr, flush=True)
+        self.log.write(self.place.step, "said", {"sentence": sentence})
+
+    def show(self, name: str, pieces: list[Piece]) -> None:
+        """Pieces to be seen and heard in TensorBoard."""
+        for sentence in self.summaries.pieces(self.place.step, name, pieces):
+            self.say(sentence)
+        self.since = time.monotonic()
+
+    def waiting(self) -> Waiting:
+        """A `with` block whose time counts as waiting for input."""
+        return Waiting(self)
+
+    def record(self, logs: Mapping[str, Any], rate: float) -> None:
+        """Takes the logs of the step that was just made."""
+        self.pending.append((logs, rate))
+
+    def report(self) -> None:
+        """Writes the means since the last report. Raises NotFinite, with the first such step; then nothing is written.
+
+        It comes before every checkpoint, so that none is saved of a state that has diverged.
+        """
+        if not self.pending:
+            return
+        rows = [({name: float(value) for name, value in logs.items()}, rate) for logs, rate in self.pending]
+        for step, (row, rate) in enumerate(rows, self.place.step - len(rows) + 1):
+            check_finite(step, row, rate)
+        means = {name: float(np.mean([row[name] for row, _ in rows if name in row])) for name in rows[-1][0]}
+        weight = means.pop("weight", 0.0)
+        values = {**means, "learning_rate": rows[-1][1], **self._speed(len(rows), weight)}
+        self.journal.write(self.place.step, "train", values)
+        self.summaries.scalars(self.place.step, values)
+        self._progress(values)
+        self.pending, self.waited, self.since = [], 0.0, time.monotonic()
+
+    def _speed(self, steps: int, weight: float) -> dict[str, float]:
+        settings, seconds = self.course.run.settings, max(1e-9, time.monotonic() - self.since)
+        return {
+            "examples_per_second": steps * settings.batch / seconds,
+            "tokens_per_second": steps * weight / seconds,
+            "input_wait": self.waited / seconds,
+            "epoch": self.place.position / len(self.course.train),
+        }
+
+    def report_scores(self, scores: Mapping[str, float]) -> None:
+        """Writes figures of the validation split."""
+        if not scores:
+            return
+        self.journal.write(self.place.step, "validation", scores)
+        self.summaries.scalars(self.place.step, scores, on="eval")
+        self.say(
+            f"step {self.place.step}: validation " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        )
+        self.since = time.monotonic()
+
+    def _progress(self, values: Mapping[str, float]) -> None:
+        now, steps = time.monotonic(), self.course.run.settings.steps
+        done = self.place.step - self.first
+        if now - self.said < _SECONDS_BETWEEN_LINES and self.place.step < steps:
+            return
+        left = (now - self.began) / max(1, done) * (steps - self.place.step)
+        self.say(
+            f"step {self.place.step}/{steps}: loss {values.get('loss', math.nan):.4f}, "
+            f"{values['tokens_per_second']:,.0f} tokens/s, {left / 60:.1f} min left"
+        )
+        self.said = now
+
+
+class Waiting:
+    """Adds the time spent in a `with` block to a watch."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+
+    def __enter__(self) -> None:
+        self.began = time.monotonic()
+
+    def __exit__(self, *exception: object) -> None:
+        self.watch.waited += time.monotonic() - self.began
