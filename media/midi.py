@@ -1,44 +1,84 @@
-"""Standard MIDI files to pieces and back. symusic parses; only ticks are taken from it, never its float32 seconds."""
+"""Standard MIDI files to pieces and back. symusic parses; only ticks are taken from it, never its float32 seconds.
+
+A file is read where its bytes say what the music is, however odd they are; where they do not, it is refused rather than
+read in part. Before symusic sees a file its chunks (`midi_chunks`) and events (`midi_events`) are checked, so that a
+refusal names byte and track, and nothing is lost that symusic would pass over. Reasons, as they stand in the ledger:
+
+| reason           | the file                                                                                         |
+| ---------------- | ------------------------------------------------------------------------------------------------ |
+| empty-file       | has no byte                                                                                      |
+| too-large        | is larger than what is read at all                                                               |
+| not-midi         | is something else: an archive, a web page, a picture; the message says what it looks like         |
+| text-transfer    | was changed as if it were text: a UTF-8 mark before it, or every line feed with a carriage return |
+| bad-header       | has a damaged header chunk                                                                       |
+| bad-format       | is of a format other than 0, 1 and 2                                                             |
+| bad-division     | has a resolution without meaning                                                                 |
+| format-2         | holds pieces of their own that must not be laid over each other                                  |
+| two-files        | is followed by another MIDI file                                                                 |
+| truncated        | ends inside its header or a track                                                                |
+| missing-tracks   | ends between two tracks: the header promises more                                                |
+| bad-track-length | has a track whose length is wrong: behind it, no track follows                                   |
+| damaged-midi     | has an event without meaning                                                                     |
+| bad-tempo        | has a tempo of 0, or not of 3 bytes                                                              |
+| notes-after-end  | has notes behind the end-of-track event, which some readers play                                 |
+| hanging-notes    | has notes that are never released, over one in a hundred; fewer are dropped, as note-seq does     |
+| too-long         | has a tick beyond 2^31                                                                           |
+| too-many-events, too-many-tracks | has more than any music                                                          |
+
+Odd, and read: fewer tracks promised than there are (all are read); no end-of-track event; bytes behind the last track;
+unknown chunks; a longer header; running status across meta events; system messages (left out); stray note-offs; notes
+of length 0; key and time signatures that cannot be (left out).
+"""
 
 import re
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import symusic
 
+from media.midi_chunks import Layout, read_layout
+from media.midi_events import Damage, TrackFacts, check_track
 from schemas.errors import Unreadable
 from schemas.music import Controls, InvalidMusic, Notes, Piece, TempoMap, validate
 
 __all__ = ["MAX_MIDI_BYTES", "Unreadable", "read_midi", "write_midi"]
 
 MAX_MIDI_BYTES = 64 << 20
-_HEADER_BYTES = 14
 _DEFAULT_TEMPO = 500_000
 _LAST_TICK = (1 << 31) - 1
-_FRAME_RATES = {24: 24.0, 25: 25.0, 29: 30000 / 1001, 30: 30.0}
+_MOST_HANGING = 0.01
+_FEWEST_LINES = 8
 
 
 def read_midi(data: bytes, name: str) -> Piece:
     """The piece in the bytes of a MIDI file (.mid, .midi, .kar, or .rmi with its RIFF wrapping).
 
+    `labels["hanging_notes"]` says how many notes were dropped because they are never released, where there are any.
+
     Raises:
-        Unreadable: not MIDI, damaged, or absurd; with a short reason and the offset where it is known.
+        Unreadable: not MIDI, damaged, or absurd; with a short reason, and byte and track where they are known.
     """
     if len(data) > MAX_MIDI_BYTES:
         raise Unreadable("too-large", f"{name}: {len(data)} bytes, at most {MAX_MIDI_BYTES} are read")
-    start = _midi_start(data, name)
-    header, ticks_per_second = _plain_header(data[start:], name, start)
-    score = _parse(header, name)
-    if score.ticks_per_quarter <= 0:
-        raise Unreadable("bad-division", f"{name}: {score.ticks_per_quarter} ticks in a quarter note", start + 12)
+    try:
+        layout = read_layout(data, name)
+        facts = _check_events(data, layout, name)
+        score = _parse(_for_symusic(data, layout, facts), name)
+    except Unreadable as error:
+        if _was_sent_as_text(data, error.reason):
+            message = f"{error}. Every line feed has a carriage return before it: the file was sent as text"
+            raise Unreadable("text-transfer", message, error.offset, error.track) from error
+        raise
     piece = Piece(
         name=name,
         notes=_notes(score),
         controls=_controls(score),
-        tempo=_tempo(score, ticks_per_second),
-        time_signatures=tuple((item.time, item.numerator, item.denominator) for item in score.time_signatures),
-        key_signatures=tuple((item.time, item.key, bool(item.tonality)) for item in score.key_signatures),
+        tempo=_tempo(score, layout.ticks_per_second),
+        time_signatures=_time_signatures(score),
+        key_signatures=_key_signatures(score),
+        labels=_hanging_notes(facts, score, name),
     )
     try:
         validate(piece)
@@ -47,45 +87,80 @@ def read_midi(data: bytes, name: str) -> Piece:
     return piece
 
 
-def _midi_start(data: bytes, name: str) -> int:
-    """Where the MIDI header begins: 0, or inside a RIFF wrapping."""
-    if data[:4] == b"MThd":
-        return 0
-    if data[:4] == b"RIFF" and data[8:12] == b"RMID":
-        found = data.find(b"MThd", 12, 1 << 16)
-        if found > 0:
-            return found
-    what = "is empty" if not data else f"begins with {data[:4]!r}, a MIDI file with b'MThd'"
-    raise Unreadable("empty-file" if not data else "not-midi", f"{name}: {what}", 0)
+def _was_sent_as_text(data: bytes, reason: str) -> bool:
+    if reason not in ("damaged-midi", "bad-track-length", "missing-tracks", "truncated"):
+        return False
+    lines = data.count(b"\n")
+    return lines >= _FEWEST_LINES and lines == data.count(b"\r\n")
 
 
-def _plain_header(data: bytes, name: str, start: int) -> tuple[bytes, float | None]:
-    """The file with the plainest header that says the same, and ticks a second where time is counted in film frames."""
-    if len(data) < _HEADER_BYTES:
-        raise Unreadable(
-            "truncated", f"{name}: {len(data)} bytes, a MIDI header has {_HEADER_BYTES}", start + len(data)
-        )
-    length, kind, tracks, division = struct.unpack(">IHHH", data[4:_HEADER_BYTES])
-    if length < 6 or 8 + length > len(data):
-        raise Unreadable("bad-header", f"{name}: header chunk of {length} bytes", start + 4)
-    ticks_per_second = None
-    if division & 0x8000:
-        frames, ticks = 256 - (division >> 8), division & 0xFF
-        if frames not in _FRAME_RATES or not ticks:
-            raise Unreadable("bad-division", f"{name}: {frames} frames a second, {ticks} ticks a frame", start + 12)
-        division, ticks_per_second = frames * ticks, _FRAME_RATES[frames] * ticks
-    if length == 6 and ticks_per_second is None:
-        return data, None
-    return b"MThd" + struct.pack(">IHHH", 6, kind, tracks, division) + data[8 + length :], ticks_per_second
+def _check_events(data: bytes, layout: Layout, name: str) -> list[TrackFacts]:
+    facts = []
+    for number, (start, stop) in enumerate(layout.tracks):
+        try:
+            facts.append(check_track(data, start, stop))
+        except Damage as error:
+            message = f"{name}: track {number}, byte {error.offset}: {error.message}"
+            raise Unreadable(error.reason, message, error.offset, number) from error
+    _refuse_cut_track(data, layout, facts, name)
+    return facts
+
+
+def _refuse_cut_track(data: bytes, layout: Layout, facts: Sequence[TrackFacts], name: str) -> None:
+    """Bytes behind the last track are harmless only where that track has come to its end."""
+    start, stop = layout.left
+    if facts and not facts[-1].ended and any(data[start:stop]):
+        number = len(facts) - 1
+        message = f"{name}: track {number} ends at byte {start} without an end, and {stop - start} bytes follow"
+        offset = layout.tracks[-1][0] - 8
+        raise Unreadable("bad-track-length", f"{message}: its length is wrong", offset, number)
+
+
+def _for_symusic(data: bytes, layout: Layout, facts: Sequence[TrackFacts]) -> bytes:
+    """The file itself, or one that says the same in a way that symusic reads rightly."""
+    if layout.plain and not any(fact.system for fact in facts):
+        return data
+    tracks = [_plain_track(data, *extent, fact) for extent, fact in zip(layout.tracks, facts, strict=True)]
+    header = struct.pack(">4sIHHH", b"MThd", 6, 1, len(tracks), layout.ticks_per_quarter)
+    return header + b"".join(struct.pack(">4sI", b"MTrk", len(track)) + track for track in tracks)
+
+
+def _plain_track(data: bytes, start: int, stop: int, fact: TrackFacts) -> bytes:
+    """The events of a track, with system messages turned into meta events of the same content and length."""
+    parts = []
+    for place, count in fact.system:
+        parts.append(data[start:place] + b"\xff\x7f" + (bytes([count]) if count >= 0 else b""))
+        start = place + 1
+    return b"".join([*parts, data[start:stop]])
 
 
 def _parse(data: bytes, name: str) -> Any:
     try:
         return symusic.Score.from_midi(data)
-    except (RuntimeError, ValueError, MemoryError, OverflowError) as error:
+    except (RuntimeError, ValueError, OverflowError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         message = re.sub(r"^MiniMidi: |: iostream error$", "", lines[0])
         raise Unreadable("damaged-midi", f"{name}: {message}") from error
+
+
+def _hanging_notes(facts: Sequence[TrackFacts], score: Any, name: str) -> dict[str, int]:
+    begun = sum(fact.note_ons for fact in facts)
+    hanging = begun - score.note_num()
+    if hanging > begun * _MOST_HANGING:
+        raise Unreadable("hanging-notes", f"{name}: {hanging} of {begun} notes are never released")
+    return {"hanging_notes": hanging} if hanging else {}
+
+
+def _time_signatures(score: Any) -> tuple[tuple[int, int, int], ...]:
+    """Those that can be: symusic reads a denominator beyond 128 as 0."""
+    items = ((item.time, item.numerator, item.denominator) for item in score.time_signatures)
+    return tuple(item for item in items if item[1] > 0 and item[2] > 0)
+
+
+def _key_signatures(score: Any) -> tuple[tuple[int, int, bool], ...]:
+    """Those that can be: up to seven sharps (negative: flats), major or minor."""
+    items = ((item.time, item.key, item.tonality) for item in score.key_signatures)
+    return tuple((time, key, bool(mode)) for time, key, mode in items if -7 <= key <= 7 and mode in (0, 1))
 
 
 def _notes(score: Any) -> Notes:

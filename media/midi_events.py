@@ -1,0 +1,294 @@
+"""The events of one MIDI track, checked: what is wrong, and at which byte; else what a reader must find there.
+
+symusic is fast but trusts its input: it steps wrongly over escapes (F7), takes a real-time message for a running
+status, reads a tempo of the wrong length from its neighbours and drops notes that are never released. So every track is
+checked before it is handed over. Long stretches of plain channel messages are checked as arrays: in them every third
+byte below 0x80 ends a delta time. Only the rest (meta events, system messages, damage) is taken event by event.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+LAST_TICK = (1 << 31) - 1
+MOST_SINGLE_EVENTS = 2_000_000
+"""Events of one file that are taken singly, about four seconds' worth. Music has some ten thousand."""
+
+_END_OF_TRACK, _TEMPO = 0x2F, 0x51
+_DATA_BYTES = {0x80: 2, 0x90: 2, 0xA0: 2, 0xB0: 2, 0xC0: 1, 0xD0: 1, 0xE0: 2}
+_SYSTEM_DATA_BYTES = {0xF1: 1, 0xF2: 2, 0xF3: 1, 0xF6: 0, 0xF8: 0, 0xFA: 0, 0xFB: 0, 0xFC: 0, 0xFE: 0}
+_PLAIN_BEFORE_MANY = 8
+"""Channel messages taken singly before a look at what follows as arrays, which costs as much as ten of them."""
+_FEWEST_AT_ONCE = 64
+# From the end of a delta time to the first data byte, by the byte between or after: 1 under running status, 2 behind a
+# status byte that takes two data bytes; any other byte ends a stretch.
+_STEP = np.array([1 if byte < 0x80 else 0 if byte & 0xF0 in (0xC0, 0xD0, 0xF0) else 2 for byte in range(256)], np.int32)
+
+Array = npt.NDArray[Any]
+
+
+class Damage(Exception):
+    """An event that has no meaning. `reason` is a word for the ledger, `offset` the byte of the file."""
+
+    def __init__(self, reason: str, message: str, offset: int) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.offset = offset
+
+
+@dataclass(frozen=True, slots=True)
+class TrackFacts:
+    """What a track holds.
+
+    Attributes:
+        note_ons: notes that begin.
+        end_tick: the tick of its last event.
+        ended: whether an end-of-track event was there.
+        stop: the byte of the file behind the last event that counts.
+        system: (byte of the file, data bytes) of system messages other than F0; -1 data bytes where a length follows.
+    """
+
+    note_ons: int
+    end_tick: int
+    ended: bool
+    stop: int
+    system: tuple[tuple[int, int], ...]
+
+
+def check_track(data: bytes, start: int, stop: int) -> TrackFacts:
+    """Checks the events in data[start:stop]. Raises Damage with the offset in `data`."""
+    walk = _Walk(data, start, stop)
+    walk.run()
+    if walk.ended and walk.at < stop:
+        _refuse_notes_after_end(data, walk.at, stop)
+    return TrackFacts(walk.note_ons, walk.tick, walk.ended, walk.at, tuple(walk.system))
+
+
+def _refuse_notes_after_end(data: bytes, start: int, stop: int) -> None:
+    """Padding behind the end of a track is harmless; notes there are music that only some readers play."""
+    rest = _Walk(data, start, stop)
+    try:
+        rest.run()
+    except Damage:
+        pass  # padding has no meaning, and need have none
+    if rest.note_ons:
+        message = f"{rest.note_ons} notes begin behind the end-of-track event: it is not known which end is meant"
+        raise Damage("notes-after-end", message, start)
+
+
+class _Walk:
+    """A walk over the events of one track. `run` ends behind its end-of-track event, or at the end of its bytes."""
+
+    __slots__ = (
+        "_plain",
+        "_singles",
+        "_start",
+        "_stretches",
+        "at",
+        "data",
+        "ended",
+        "note_ons",
+        "running",
+        "stop",
+        "system",
+        "tick",
+    )
+
+    def __init__(self, data: bytes, start: int, stop: int) -> None:
+        self.data, self.at, self.stop = data, start, stop
+        self.running = 0
+        self.tick = self.note_ons = self._singles = self._plain = 0
+        self.ended = False
+        self.system: list[tuple[int, int]] = []
+        self._start = start
+        self._stretches: _Stretches | None = None
+
+    def run(self) -> None:
+        """To the end. Raises Damage."""
+        while self.at < self.stop and not self.ended:
+            if self._plain < _PLAIN_BEFORE_MANY or not self._many():
+                self._one()
+        if self.tick > LAST_TICK:
+            raise Damage("too-long", f"ends at tick {self.tick}; {LAST_TICK} is the last that can be read", self.at)
+
+    def _many(self) -> bool:
+        """Takes a long stretch of channel messages with two data bytes at once, where one begins here."""
+        self._plain = 0
+        if self.stop - self.at < 4 * _FEWEST_AT_ONCE:
+            return False
+        if self._stretches is None:
+            self._stretches = _Stretches(np.frombuffer(self.data, np.uint8, self.stop - self._start, self._start))
+        found = self._stretches.take(self.at - self._start, self.running)
+        if found is None:
+            return False
+        length, ticks, note_ons, self.running = found
+        self.at += length
+        self.tick += ticks
+        self.note_ons += note_ons
+        return True
+
+    def _one(self) -> None:
+        self._singles += 1
+        if self._singles > MOST_SINGLE_EVENTS:
+            raise Damage("too-many-events", f"over {MOST_SINGLE_EVENTS} events that are no notes", self.at)
+        begin = self.at
+        self.tick += self._quantity("delta time", begin)
+        if self.at >= self.stop:
+            raise Damage("damaged-midi", "the track ends behind a delta time, without an event", begin)
+        status = self.data[self.at]
+        if status >= 0xF0:
+            self._plain = 0
+            self._system_or_meta(status)
+        else:
+            self._plain += 1
+            self._channel_message(status)
+
+    def _quantity(self, what: str, begin: int) -> int:
+        """A number of 1 to 4 bytes of 7 bits each."""
+        value, data = 0, self.data
+        for place in range(self.at, min(self.at + 4, self.stop)):
+            byte = data[place]
+            value = value << 7 | byte & 0x7F
+            if byte < 0x80:
+                self.at = place + 1
+                return value
+        if self.stop - self.at < 4:
+            raise Damage("damaged-midi", f"the track ends inside a {what}", begin)
+        raise Damage("damaged-midi", f"a {what} of more than 4 bytes", self.at)
+
+    def _channel_message(self, status: int) -> None:
+        at = self.at
+        if status >= 0x80:
+            self.running = status
+            at += 1
+        elif not self.running:
+            raise Damage("damaged-midi", f"data byte {status:#04x} where an event must begin with a status byte", at)
+        count = _DATA_BYTES[self.running & 0xF0]
+        values = self.data[at : min(at + count, self.stop)]
+        if len(values) < count:
+            raise Damage("damaged-midi", f"the track ends inside an event of status {self.running:#04x}", self.at)
+        if max(values) > 0x7F:
+            bad = next(place for place, value in enumerate(values) if value > 0x7F)
+            message = f"data byte {values[bad]:#04x} of an event of status {self.running:#04x} is above 0x7f"
+            raise Damage("damaged-midi", message, at + bad)
+        if self.running & 0xF0 == 0x90 and values[1]:
+            self.note_ons += 1
+        self.at = at + count
+
+    def _system_or_meta(self, status: int) -> None:
+        if status == 0xFF:
+            self._meta()
+        elif status in (0xF0, 0xF7):
+            self._exclusive(status)
+        elif status in _SYSTEM_DATA_BYTES:
+            self._system(status)
+        else:
+            raise Damage("damaged-midi", f"status byte {status:#04x} has no meaning", self.at)
+
+    def _meta(self) -> None:
+        # Running status goes on behind a meta event, though the format forbids it: many old programs wrote it so.
+        begin = self.at
+        if begin + 1 >= self.stop:
+            raise Damage("damaged-midi", "the track ends inside a meta event", begin)
+        kind = self.data[begin + 1]
+        self.at += 2
+        length = self._length(f"meta event {kind:#04x}", begin)
+        if kind == _TEMPO:
+            self._check_tempo(length, begin)
+        self.at += length
+        self.ended = kind == _END_OF_TRACK
+
+    def _check_tempo(self, length: int, begin: int) -> None:
+        if length != 3:
+            raise Damage("bad-tempo", f"a tempo of {length} bytes, it has 3", begin)
+        if not any(self.data[self.at : self.at + 3]):
+            raise Damage("bad-tempo", "a tempo of 0 microseconds a quarter note", begin)
+
+    def _exclusive(self, status: int) -> None:
+        begin = self.at
+        self.at += 1
+        length = self._length(f"system message {status:#04x}", begin)
+        if status == 0xF7:
+            self.system.append((begin, -1))
+        self.at += length
+        self.running = 0
+
+    def _length(self, what: str, begin: int) -> int:
+        length = self._quantity(f"length of a {what}", begin)
+        if self.at + length > self.stop:
+            message = f"a {what} of {length} bytes, but the track ends after {self.stop - self.at}"
+            raise Damage("damaged-midi", message, begin)
+        return length
+
+    def _system(self, status: int) -> None:
+        count = _SYSTEM_DATA_BYTES[status]
+        if self.at + 1 + count > self.stop:
+            raise Damage("damaged-midi", f"the track ends inside a system message {status:#04x}", self.at)
+        self.system.append((self.at, count))
+        self.at += 1 + count
+        self.running = 0
+
+
+class _Stretches:
+    """A track's bytes, cut where stretches of channel messages with two data bytes end.
+
+    In such a stretch the bytes below 0x80 come in threes: the end of a delta time, the first and the second data byte.
+    Between them lie only status bytes (behind a delta time) and beginnings of long delta times (before its end).
+    """
+
+    def __init__(self, track: Array) -> None:
+        self._track = track
+        self._low = np.flatnonzero(track < 0x80)
+
+    def take(self, at: int, running: int) -> tuple[int, int, int, int] | None:
+        """Bytes, ticks, notes begun and last status of the stretch that begins at a byte; None for a short one."""
+        first = int(np.searchsorted(self._low, at))
+        whole = (len(self._low) - first) // 3
+        count, block = 0, 4 * _FEWEST_AT_ONCE
+        while count < whole:
+            size = min(block, whole - count)
+            good = self._good(first + 3 * count, size, at if not count else -1, running)
+            count += good
+            block *= 2
+            if good < size:
+                break
+        return self._sum(first, count, at, running) if count >= _FEWEST_AT_ONCE else None
+
+    def _rows(self, first: int, count: int) -> Array:
+        """Places [end of delta time | first data byte | second data byte, message]."""
+        rows: Array = self._low[first : first + 3 * count].reshape(-1, 3).T.astype(np.int32, order="C")
+        return rows
+
+    def _good(self, first: int, size: int, at: int, running: int) -> int:
+        """How many of the next messages are in order; `at` is where the first begins, -1 behind another message."""
+        ends, ones, twos = self._rows(first, size)
+        heads = self._track.take(ends + 1)
+        before = self._low[first - 1] if at < 0 else at - 1
+        good = (ones - ends == _STEP.take(heads)) & (twos - ones == 1)
+        good[1:] &= ends[1:] - twos[:-1] <= 4
+        good[0] &= ends[0] - before <= 4 and (at < 0 or heads[0] >= 0x80 or _STEP[running] == 2)
+        return size if good.all() else int(good.argmin())
+
+    def _sum(self, first: int, count: int, at: int, running: int) -> tuple[int, int, int, int]:
+        ends, _, twos = self._rows(first, count)
+        heads = self._track.take(ends + 1)
+        starts = np.flatnonzero(heads >= 0x80)
+        statuses = heads[starts]
+        if not len(starts) or starts[0]:  # the stretch begins under the status of what came before it
+            starts, statuses = np.append(0, starts), np.append(np.uint8(running), statuses)
+        sounding = np.append(0, np.cumsum(self._track.take(twos) > 0, dtype=np.int32))
+        note_ons = np.diff(sounding[np.append(starts, count)])[statuses & 0xF0 == 0x90].sum()
+        ticks = int(self._track.take(ends).sum(dtype=np.int64)) + self._long_ticks(ends, np.append(at, twos[:-1] + 1))
+        return int(twos[-1]) + 1 - at, ticks, int(note_ons), int(statuses[-1])
+
+    def _long_ticks(self, ends: Array, begins: Array) -> int:
+        """What the bytes of delta times before their last one add, in ticks."""
+        ticks, places = 0, np.flatnonzero(ends > begins)
+        for shift in (7, 14, 21):
+            ends, begins = ends[places] - 1, begins[places]
+            ticks += int((self._track[ends] & 0x7F).sum(dtype=np.int64)) << shift
+            places = np.flatnonzero(ends > begins)
+        return ticks
