@@ -7,6 +7,7 @@ from beam_pipelines.config import Build
 from beam_pipelines.decide import copies_of
 from beam_pipelines.folder import Folder
 from beam_pipelines.listing import Listing, read_part
+from media.storage import size_of
 
 _SAMPLED_PARTS = 32
 # Measured on MAESTRO with events: reading and judging a byte twice, and encoding it once more for each copy.
@@ -26,16 +27,9 @@ def estimated_seconds(build: Build, folder: Folder, listing: Listing) -> float:
     """CPU seconds of a build, from the sizes of some of its files."""
     step = max(1, listing.parts // _SAMPLED_PARTS)
     sizes = [
-        _size(os.path.join(build.input, item.path))
+        size_of(build.input, item.path)
         for part in islice(range(0, listing.parts, step), _SAMPLED_PARTS)
         for item in read_part(folder, part)[1]
     ]
     size = sum(sizes) / max(1, len(sizes)) * listing.items
     return size * (_SECONDS_PER_BYTE + _SECONDS_PER_COPIED_BYTE * copies_of(build, "train"))
-
-
-def _size(path: str) -> int:
-    try:
-        return os.path.getsize(path)
-    except (OSError, ValueError):
-        return 0

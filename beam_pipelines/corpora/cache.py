@@ -5,7 +5,7 @@ import json
 import os
 from typing import Any
 
-from media.storage import read_bytes
+from schemas.documents import read_json
 from schemas.errors import InputError
 from schemas.hashing import fingerprint
 
@@ -21,9 +21,9 @@ def cache_folder() -> str:
 def read_entry(path: str) -> Any:
     """What `write_entry` stored, or None where there is nothing or it is damaged (it is then made again)."""
     try:
-        stored = json.loads(read_bytes(path, _LARGEST_ENTRY))
+        stored = read_json(path, _LARGEST_ENTRY)
         return stored["content"] if stored["sha256"] == fingerprint(stored["content"]) else None
-    except (InputError, ValueError, KeyError, TypeError, RecursionError):
+    except (InputError, KeyError, TypeError):
         return None
 
 

@@ -24,7 +24,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Maestro:
-    """The corpus `maestro`: `--input` is the folder that holds maestro-vN.csv or .json."""
+    """The corpus `maestro`: `--input` is the release's zip, or the folder that holds maestro-vN.csv or .json."""
 
     name: ClassVar[str] = "maestro"
     version: ClassVar[str] = "1.0.0 to 3.0.0"
@@ -39,7 +39,8 @@ class Maestro:
 }
 """
     where: ClassVar[str] = (
-        "https://magenta.tensorflow.org/datasets/maestro (maestro-v3.0.0-midi.zip); unpack it, give the folder"
+        "https://magenta.tensorflow.org/datasets/maestro (maestro-v3.0.0-midi.zip); "
+        "give the zip, or the folder that it unpacks to"
     )
     pitch_range: ClassVar[tuple[int, int]] = (21, 108)
     official_splits: ClassVar[bool] = True

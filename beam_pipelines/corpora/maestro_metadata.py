@@ -2,17 +2,21 @@
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from beam_pipelines.corpora.corpus import read_file
+from media.archive import is_archive
 from media.storage import list_files, local
+from schemas.documents import parse_json
 from schemas.errors import InputError, Unreadable
 
 COLUMNS = ("canonical_composer", "canonical_title", "split", "midi_filename")
+LARGEST_METADATA = 16 << 20
+"""Bytes; those of 1276 performances have half a megabyte."""
+DEEPEST_METADATA = 4
 _NAME = re.compile(r"maestro-v(?P<version>\d+(?:\.\d+)*)\.(?P<kind>csv|json)")
 _SHOWN = 3
 
@@ -51,7 +55,7 @@ def read_metadata(root: str) -> Metadata:
     rows = tuple(_rows(root, chosen))
     if not rows:
         raise InputError(f"{root}/{chosen}: lists no performances. Fetch the file again from the release.")
-    reports = [*_odd_durations(root, chosen), *(_comparison(root, chosen, rows, other) for other in names[1:])]
+    reports = [*_oddities(root, chosen), *(_comparison(root, chosen, rows, other) for other in names[1:])]
     return Metadata(rows, chosen, version, tuple(names), tuple(filter(None, reports)))
 
 
@@ -61,8 +65,10 @@ def _metadata_names(root: str) -> list[str]:
     if names:
         return names
     deeper = sorted({name.rpartition("/")[0] for name in every if _NAME.fullmatch(name.rpartition("/")[2])})
-    hint = f"Give --input {root}/{deeper[0]}" if deeper else "Give the folder that the release unpacks to"
-    raise InputError(f"{root}: no maestro-v*.csv or maestro-v*.json in this folder. {hint}.")
+    hint = "Give the release's zip, or the folder that it unpacks to"
+    if deeper and not is_archive(root):
+        hint = f"Give --input {root}/{deeper[0]}"
+    raise InputError(f"{root}: no maestro-v*.csv or maestro-v*.json at its top. {hint}.")
 
 
 def _only_version(root: str, names: list[str]) -> str:
@@ -80,21 +86,24 @@ def _rows(root: str, name: str) -> Iterator[Row]:
 
 
 def _records(root: str, name: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    text = _text(root, name)
-    return _csv_records(f"{root}/{name}", text) if name.endswith(".csv") else _json_records(f"{root}/{name}", text)
+    file, data = f"{root}/{name}", _bytes(root, name)
+    return _csv_records(file, _text(file, data)) if name.endswith(".csv") else _json_records(file, data)
 
 
-def _text(root: str, name: str) -> str:
+def _bytes(root: str, name: str) -> bytes:
     try:
-        data = read_file(root, name)
+        return read_file(root, name, LARGEST_METADATA)
     except Unreadable as error:
         raise InputError(f"{root}/{name}: {error}. Fetch the file again from the release.") from error
+
+
+def _text(file: str, data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(
-            f"{root}/{name}, line {line}: byte {data[error.start]:#04x} at offset {error.start} is not UTF-8. "
+            f"{file}, line {line}: byte {data[error.start]:#04x} at offset {error.start} is not UTF-8. "
             "Save the file as UTF-8, or fetch it again from the release."
         ) from error
 
@@ -118,13 +127,14 @@ def _check_columns(file: str, names: Any) -> None:
         raise InputError(
             f"{file}: column {missing[0]!r} is missing (there are: {there}). Fetch the file again from the release."
         )
+    twice = [name for name in COLUMNS if list(names).count(name) > 1]
+    if twice:
+        raise InputError(f"{file}: column {twice[0]!r} is there twice. Fetch the file again from the release.")
 
 
-def _json_records(file: str, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file}: is no json: {error}. Fetch the file again from the release.") from error
+def _json_records(file: str, data: bytes) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    # A key given twice would put a performance into the split that is written last, in silence.
+    values = parse_json(data, file, LARGEST_METADATA, DEEPEST_METADATA, unique_keys=True)
     if isinstance(values, list):
         yield from _row_oriented(file, values)
     elif isinstance(values, dict):
@@ -163,16 +173,16 @@ def _row(file: str, number: int, values: Mapping[str, Any]) -> Row:
     )
 
 
-def _odd_durations(root: str, name: str) -> list[str]:
-    odd = [
-        number
-        for number, values in _records(root, name)
-        if "duration" in values and not _is_duration(values["duration"])
+def _oddities(root: str, name: str) -> list[str]:
+    records = list(_records(root, name))
+    odd = [number for number, values in records if not _is_duration(values.get("duration", 1))]
+    # What csv puts under None are values behind the last column, mostly a comma that should stand in quotes.
+    long = [number for number, values in records if None in values]
+    rows = [
+        (odd, "durations are no positive number", "they are not used, the notes say how long a piece is"),
+        (long, "rows have more values than there are columns", "what is too much is not used"),
     ]
-    if not odd:
-        return []
-    rows = f"{len(odd)} durations are no positive number (rows {_some(odd)})"
-    return [f"{name}: {rows}; they are not used, the notes say how long a piece is"]
+    return [f"{name}: {len(of)} {what} (rows {_some(of)}); {so}" for of, what, so in rows if of]
 
 
 def _is_duration(value: Any) -> bool:

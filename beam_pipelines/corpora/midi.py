@@ -1,8 +1,8 @@
-"""Any folder of MIDI files, nested as it may be: .mid, .midi, .kar and .rmi, in capitals or not.
+"""Any folder or zip archive of MIDI files, nested as it may be: .mid, .midi, .kar and .rmi, in capitals or not.
 
 There are no official splits; a group decides. By default each file is a group of its own (folder and name without
 extension, so `x.mid` and `x.kar` beside each other stay together); `--group folder` keeps a folder together, for
-folders that hold versions of one work.
+folders that hold versions of one work. Files named `._*`, which macOS puts beside the real ones, are counted, not read.
 """
 
 import os
@@ -25,7 +25,7 @@ GROUPS = ("file", "folder")
 
 @dataclass(frozen=True)
 class MidiFolder:
-    """The corpus `midi`: `--input` is any folder."""
+    """The corpus `midi`: `--input` is any folder, or a zip archive of one."""
 
     name: ClassVar[str] = "midi"
     version: ClassVar[str] = "1"
@@ -33,7 +33,7 @@ class MidiFolder:
         "not known: that of the files in your folder. Find out before you share what is made of them."
     )
     citation: ClassVar[str] = ""
-    where: ClassVar[str] = "any folder with .mid, .midi, .kar or .rmi files, at any depth"
+    where: ClassVar[str] = "any folder or .zip archive with .mid, .midi, .kar or .rmi files, at any depth"
     pitch_range: ClassVar[tuple[int, int]] = (0, 127)
     official_splits: ClassVar[bool] = False
     needs_input: ClassVar[bool] = True
@@ -66,8 +66,10 @@ class MidiFolder:
         return read_midi(self.read(item, root) if data is None else data, item.name)
 
     def ignored(self, root: str) -> dict[str, int]:
-        """Files that are no MIDI files, counted by extension; links out of the folder are counted as "(link)"."""
-        counts = Counter(_extension(path) for path in list_files(root) if not _is_midi(path))
+        """Files that are no MIDI files, counted by extension; as "(macOS)" those named `._*`, as "(link)" links out."""
+        counts = Counter(
+            "(macOS)" if _is_shadow(path) else _extension(path) for path in list_files(root) if not _is_midi(path)
+        )
         links = len(links_left_out(root))
         return dict(sorted(counts.items())) | ({"(link)": links} if links else {})
 
@@ -90,4 +92,9 @@ def _extension(path: str) -> str:
 
 
 def _is_midi(path: str) -> bool:
-    return _extension(path) in EXTENSIONS
+    return _extension(path) in EXTENSIONS and not _is_shadow(path)
+
+
+def _is_shadow(path: str) -> bool:
+    # What macOS remembers of a file where its own file system is not at hand; the extension is the file's.
+    return os.path.basename(path).startswith("._")
