@@ -5,6 +5,7 @@ damaged record the index says where the next one begins; without a usable index 
 which is a finding too.
 """
 
+import math
 import mmap
 import os
 import struct
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from beam_pipelines.findings import Findings
-from beam_pipelines.fingerprints import exact_fingerprint
+from beam_pipelines.fingerprints import exact_fingerprint, sketch
 from beam_pipelines.statistics import Statistics, add, empty, statistics_of_decoded, stored
 from schemas.errors import InputError
 from schemas.feature import Record, RecordError, check_record
@@ -40,7 +41,7 @@ class Place:
 
 @dataclass
 class CopySeen:
-    """One copy of an item: records, highest window, tokens of the whole piece; where an original's records lie."""
+    """One copy of an item: records, highest window, tokens of the whole piece; where its records lie."""
 
     records: int = 0
     last_window: int = -1
@@ -48,14 +49,32 @@ class CopySeen:
     places: list["Place"] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a decoded item is known by: its original, or the copy nearest to it where the shards hold no original.
+
+    Attributes:
+        semitones: how much higher the copy is than the original.
+        factor: how much longer it takes.
+        records: numbers of its records in the shard, uint32 [record].
+        sketch: what near copies have much of in common (`beam_pipelines.fingerprints`).
+        fingerprint: equal for equal notes; "" where it is no original.
+    """
+
+    semitones: int
+    factor: float
+    records: "array[int]"
+    sketch: str
+    fingerprint: str
+
+
 @dataclass
 class ItemSeen:
-    """One item in a shard: its group and records; fingerprint and place of its original, where that is there."""
+    """One item in a shard: its group and records, and what was heard of it, where it could be decoded."""
 
     group: str
     records: int = 0
-    fingerprint: str = ""
-    place: Place | None = None
+    heard: Heard | None = None
 
 
 @dataclass
@@ -242,8 +261,7 @@ def _note_copy(key: Key, record: Record, place: Place, copies: dict[tuple[str, i
     copy.records += 1
     copy.last_window = max(copy.last_window, key.window)
     copy.tokens = int(record.get("piece_tokens", 0))
-    if key.is_original:
-        copy.places.append(place)
+    copy.places.append(place)
 
 
 def _check_index(data: mmap.mmap, index: np.ndarray | None, framed: int, shard: Shard, findings: Findings) -> None:
@@ -271,22 +289,43 @@ def _close_copies(
     representation: Representation | None,
     findings: Findings,
 ) -> None:
-    """Checks that no window is missing, and counts what the originals hold by decoding them."""
-    tokens, heard = 0, []
+    """Checks that no window is missing, counts what the originals hold by decoding them, and notes what was heard."""
+    tokens = 0
     for (item, semitones, factor), copy in copies.items():
         if copy.records != copy.last_window + 1:
             message = f"{copy.records} windows, numbered to {copy.last_window}: windows are missing or there twice"
             findings.add("windows", message, contents.shard.name, key=copy_key(item, semitones, factor))
         tokens += copy.tokens
-        if copy.places and representation is not None:
-            piece = representation.decode(
-                from_example(_payload(data, place), manifest.all_features) for place in copy.places
-            )
-            contents.items[item].fingerprint = exact_fingerprint(piece)
-            contents.items[item].place = copy.places[0]
-            heard.append(statistics_of_decoded(piece))
+    originals = [] if representation is None else _listen(data, copies, contents, manifest, representation)
     records = sum(copy.records for copy in copies.values())
-    contents.statistics = add([stored(len(copies), records, tokens), *heard])
+    contents.statistics = add([stored(len(copies), records, tokens), *originals])
+
+
+def _listen(
+    data: mmap.mmap,
+    copies: dict[tuple[str, int, float], CopySeen],
+    contents: Contents,
+    manifest: Manifest,
+    representation: Representation,
+) -> Iterator[Statistics]:
+    """Decodes one copy of every item and notes what is heard; gives the statistics of originals."""
+    for item, semitones, factor in sorted(copies, key=_from_original):
+        if contents.items[item].heard is not None:
+            continue
+        places = copies[item, semitones, factor].places
+        piece = representation.decode(from_example(_payload(data, place), manifest.all_features) for place in places)
+        numbers = array("I", (place.number for place in places))
+        is_original = (semitones, factor) == (0, 1.0)
+        fingerprint = exact_fingerprint(piece) if is_original else ""
+        contents.items[item].heard = Heard(semitones, factor, numbers, sketch(piece), fingerprint)
+        if is_original:
+            yield statistics_of_decoded(piece)
+
+
+def _from_original(copy: tuple[str, int, float]) -> tuple[float, int, float, str]:
+    """Copies in order of how far they are from the original."""
+    item, semitones, factor = copy
+    return abs(math.log(factor)) if factor > 0 else math.inf, abs(semitones), semitones, item
 
 
 def key_at(folder: str, contents: Contents, record: int, manifest: Manifest) -> str:

@@ -7,6 +7,7 @@ by how much they share (`near_copies`).
 
 import hashlib
 from dataclasses import fields
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,8 @@ edges of the cells, so that another resolution (an error of up to 0.13 % of the 
 
 SKETCH_SIZE = 32
 """How many hashes a sketch holds at most."""
-_WINDOW = 10
+WINDOW = 10
+"""How many notes in a row are hashed together."""
 _SHORTEST_SKETCHED = 8
 _WHOLE_SKETCHED = 32
 _HEX_DIGITS = 12
@@ -54,8 +56,8 @@ def music_fingerprint(piece: Piece) -> str:
     key as well.
     """
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    pitched = _pitched(piece.notes)
-    notes = pitched if len(pitched) else piece.notes
+    notes = pitched(piece.notes)
+    notes = notes if len(notes) else piece.notes
     digest.update(np.diff(notes.pitch).astype("<i2").tobytes())
     if len(notes) < _FEW_NOTES:
         digest.update(_rhythm(piece.tempo.seconds(notes.start)).tobytes())
@@ -64,7 +66,8 @@ def music_fingerprint(piece: Piece) -> str:
     return digest.hexdigest()
 
 
-def _pitched(notes: Notes) -> Notes:
+def pitched(notes: Notes) -> Notes:
+    """All notes but drums."""
     return notes.select(~notes.drum) if notes.drum.any() else notes
 
 
@@ -82,13 +85,13 @@ def sketch(piece: Piece) -> str:
     agree on. Two notes that swap places change two bags of a whole piece. Pieces of up to 32 notes add the bag of all
     their notes. Drums are left out: their few pitches make every bag common. "" for fewer than 8 pitched notes.
     """
-    pitch = _pitched(piece.notes).pitch
+    pitch = pitched(piece.notes).pitch
     if len(pitch) < _SHORTEST_SKETCHED:
         return ""
-    hashes = _bags(pitch, min(_WINDOW, len(pitch) // 2))
+    hashes = bags(pitch, min(WINDOW, len(pitch) // 2)).hashes
     if len(pitch) <= _WHOLE_SKETCHED:
-        hashes = np.concatenate([hashes, _bags(pitch, len(pitch))])
-    smallest = _smallest(hashes >> np.uint64(64 - 4 * _HEX_DIGITS))
+        hashes = np.concatenate([hashes, bags(pitch, len(pitch)).hashes])
+    smallest = _smallest(hashes) >> np.uint64(64 - 4 * _HEX_DIGITS)
     return "".join(f"{value:0{_HEX_DIGITS}x}" for value in smallest.tolist())
 
 
@@ -100,12 +103,6 @@ def sketch_hashes(text: str) -> Hashes:
     return padded.view(">u8").ravel().astype(np.uint64)
 
 
-def bag_hashes(piece: Piece) -> Hashes:
-    """The hash of the ten notes from each pitched note on, uint64 [note - 9] (half as many notes in a short piece)."""
-    pitch = _pitched(piece.notes).pitch
-    return _bags(pitch, min(_WINDOW, max(1, len(pitch) // 2)))
-
-
 def _powers(base: int) -> Hashes:
     """Powers of an odd number modulo 2^64, uint64 [128]."""
     return np.array([pow(base, exponent, _WORD) for exponent in range(128)], np.uint64)
@@ -114,18 +111,26 @@ def _powers(base: int) -> Hashes:
 _RAISED, _LOWERED = _powers(_BASE), _powers(pow(_BASE, -1, _WORD))
 
 
-def _bags(pitch: npt.NDArray[np.int16], size: int) -> Hashes:
-    """The hash of every `size` notes in a row without their order and key, uint64 [note - size + 1].
+class Bags(NamedTuple):
+    """Every so many notes in a row, without their order: uint64 hashes [bag], free of key; lowest pitch [bag]."""
+
+    hashes: Hashes
+    lowest: npt.NDArray[np.integer]
+
+
+def bags(pitch: npt.NDArray[np.integer], size: int) -> Bags:
+    """The bags of `size` notes that begin at each note.
 
     A bag is the sum of base^pitch, so that one running sum serves all of them, and transposition is a factor: it is
     taken out by the power of the lowest pitch.
     """
     running = np.zeros(len(pitch) + 1, np.uint64)
     np.cumsum(_RAISED[pitch], out=running[1:])
-    return _mixed((running[size:] - running[:-size]) * _LOWERED[_lowest(pitch, size)])
+    lowest = _lowest(pitch, size)
+    return Bags(_mixed((running[size:] - running[:-size]) * _LOWERED[lowest]), lowest)
 
 
-def _lowest(pitch: npt.NDArray[np.int16], size: int) -> npt.NDArray[np.int16]:
+def _lowest(pitch: npt.NDArray[np.integer], size: int) -> npt.NDArray[np.integer]:
     """The lowest of every `size` pitches in a row, in as many steps as size has binary digits."""
     lowest, reach = pitch, 1
     while reach < size:
@@ -143,10 +148,10 @@ def _mixed(words: Hashes) -> Hashes:
 
 def _smallest(hashes: Hashes) -> Hashes:
     """The smallest different hashes, ascending, at most `SKETCH_SIZE`."""
-    few = 8 * SKETCH_SIZE
-    if len(hashes) > 2 * few:
-        # Sorting all of a long piece costs more than hashing it; repeats are few enough that a part will do.
-        chosen = np.unique(np.partition(hashes, few)[:few])
+    expected = 4 * SKETCH_SIZE
+    if len(hashes) > 2 * expected:
+        # Sorting all of a long piece would cost more than hashing it. Repeats are few: a share of the hashes will do.
+        chosen = np.unique(hashes[hashes < np.uint64((_WORD - 1) // len(hashes) * expected)])
         if len(chosen) >= SKETCH_SIZE:
             return chosen[:SKETCH_SIZE]
     return np.unique(hashes)[:SKETCH_SIZE]

@@ -6,14 +6,23 @@ are merged first and go by their smallest name.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
-from beam_pipelines.near_copies import alike
+from beam_pipelines.alignment import Copy, copy_of
+from beam_pipelines.fingerprints import sketch_hashes
+from beam_pipelines.near_copies import Index, alike, worth_a_look
 from schemas.hashing import stable_hash, uniform
+from schemas.music import Piece
 from schemas.naming import SPLITS
 
 PRECEDENCE = ("test", "validation", "train")
 """Which split keeps a piece that lies in several: what is measured on must not change for the sake of training."""
+
+_TRIED = 8
+"""How many likely originals a piece is compared with: the true one shares more than any other."""
+_LOADED = 64
 
 
 def own_split(seed: int, group: str, fractions: Sequence[float]) -> str:
@@ -82,6 +91,48 @@ def leaks(pieces: Sequence[tuple[str, str, str]]) -> dict[str, str]:
         if keeper_split != split:
             leaking[name] = keeper
     return leaking
+
+
+@dataclass(frozen=True)
+class NearLeak:
+    """A piece that is in another split too: the name of the piece there, and how that became this one."""
+
+    keeper: str
+    copy: Copy
+
+
+def near_leaks(
+    pieces: Iterable[tuple[str, str, str]], load: Callable[[str], Piece | None]
+) -> Iterator[tuple[str, NearLeak]]:
+    """Names of pieces that are copies of one in a split that goes before; pieces are (name, split, sketch).
+
+    Sketches say only which pairs to look at. `load` gives a piece by its name (None: it cannot be read any more) and is
+    asked for at most nine pieces for each that shares anything with another split.
+    """
+    loaded = lru_cache(_LOADED)(load)
+    by_split: dict[str, list[tuple[str, list[int]]]] = defaultdict(list)
+    for name, split, text in sorted(pieces):
+        by_split[split].append((name, sketch_hashes(text).tolist()))
+    index = Index()
+    names: list[str] = []
+    for split in sorted(by_split, key=_rank):
+        for name, hashes in by_split[split]:
+            likely = [names[number] for number, *found in index.sharing(hashes) if worth_a_look(*found)]
+            leak = _first_leak(name, likely[:_TRIED], loaded)
+            if leak:
+                yield name, leak
+        for name, hashes in by_split[split]:
+            index.add(len(names), hashes)
+            names.append(name)
+
+
+def _first_leak(name: str, likely: Sequence[str], load: Callable[[str], Piece | None]) -> NearLeak | None:
+    for keeper in likely:
+        original, piece = load(keeper), load(name)
+        copy = copy_of(original, piece) if original is not None and piece is not None else None
+        if copy:
+            return NearLeak(keeper, copy)
+    return None
 
 
 def _rank(split: str) -> int:

@@ -1,9 +1,9 @@
 """`stretto verify`: is a dataset what it says? Answered from decoded shards; the ledger is checked, never believed.
 
 Looked at: the sha256 of every file in COMPLETED, files too many or too few, every shard byte by byte (`check_shard`),
-keys and where they must lie, what crosses from one split into another (record, group, or the same decoded piece under
-two names), counts and statistics against manifest.json and stats.json, and the ledger against all of it. Damage of any
-kind is a finding, never a crash.
+keys and where they must lie, what crosses from one split into another (record, group, the same piece or a near copy of
+it: `check_copies`), counts and statistics against manifest.json and stats.json, and the ledger against all of it.
+Damage of any kind is a finding, never a crash.
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from beam_pipelines.check_copies import check_copies
 from beam_pipelines.check_shard import Contents, check_shard, key_at
 from beam_pipelines.config import FREE
 from beam_pipelines.findings import Findings, Report
@@ -54,7 +55,7 @@ def verify(folder: str, against: str | None = None, strict: bool = False) -> Rep
     contents = [shard for shard in found if shard is not None]
     known = _check_crossing(contents, manifest, strict, findings)
     _check_duplicate_keys(folder, contents, manifest, findings)
-    _check_same_pieces(contents, findings)
+    check_copies(folder, contents, manifest, representation, findings)
     _check_shards_of_items(folder, contents, manifest, findings)
     _check_counts(folder, contents, manifest, findings)
     _check_ledger(folder, contents, findings)
@@ -193,25 +194,6 @@ def _check_duplicate_keys(folder: str, contents: list[Contents], manifest: Manif
             offset=second.offsets[record],
             key=key_at(folder, second, record, manifest),
         )
-
-
-def _check_same_pieces(contents: list[Contents], findings: Findings) -> None:
-    """The same decoded original under two names in two splits."""
-    seen: dict[str, tuple[str, str]] = {}
-    for shard in contents:
-        for name, item in shard.items.items():
-            if item.place is None:
-                continue
-            other, split = seen.setdefault(item.fingerprint, (name, shard.shard.split))
-            if split != shard.shard.split:
-                place = {"record": item.place.number, "offset": item.place.offset}
-                findings.add(
-                    "same-piece",
-                    f"holds the same notes as {other}, which is in {split}",
-                    shard.shard.name,
-                    key=name,
-                    **place,
-                )
 
 
 def _check_shards_of_items(folder: str, contents: list[Contents], manifest: Manifest, findings: Findings) -> None:
