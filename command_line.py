@@ -6,17 +6,16 @@ are refused, a misspelt flag is answered with the nearest one in our own words, 
 
 import argparse
 import dataclasses
-import json
+import math
 import re
 import textwrap
-import tomllib
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from schemas.errors import UsageError
+from schemas.errors import InputError, UsageError
 from schemas.registry import check_name, nearest
 from schemas.settings import parse_span
 
@@ -213,23 +212,19 @@ def make(group: Group, given: Given, file: Mapping[str, Mapping[str, Any]], **fi
 
 def read_config(path: str) -> dict[str, Any]:
     """A configuration file: TOML, or JSON where the name ends in .json. Raises UsageError with the file's name."""
+    # Only here, because most commands read no file and answer in 0.1 s.
+    from schemas.documents import parse_json, parse_toml, read_document
+
     try:
-        with open(path, "rb") as file:
-            data = file.read(LARGEST_CONFIG + 1)
-    except OSError as error:
-        raise UsageError(f"--config {path}: cannot be read: {error.strerror}") from error
-    if len(data) > LARGEST_CONFIG:
-        raise UsageError(f"--config {path}: larger than {LARGEST_CONFIG} bytes, so it is no configuration of ours")
-    try:
-        values = json.loads(data) if path.endswith(".json") else tomllib.loads(data.decode())
-    except RecursionError:
-        raise UsageError(f"--config {path}: tables nested more than {DEEPEST_CONFIG} deep") from None
-    except ValueError as error:
-        raise UsageError(f"--config {path}: is no {'JSON' if path.endswith('.json') else 'TOML'}: {error}") from error
+        data = read_document(path, LARGEST_CONFIG)
+        if path.endswith(".json"):
+            values = parse_json(data, path, LARGEST_CONFIG, DEEPEST_CONFIG, unique_keys=True)
+        else:
+            values = parse_toml(data, path, LARGEST_CONFIG, DEEPEST_CONFIG)
+    except InputError as error:
+        raise UsageError(f"--config {error}") from error
     if not isinstance(values, dict):
         raise UsageError(f"--config {path}: holds a {type(values).__name__}; expected keys with values")
-    if _depth(values) > DEEPEST_CONFIG:
-        raise UsageError(f"--config {path}: tables nested more than {DEEPEST_CONFIG} deep")
     return values
 
 
@@ -272,14 +267,6 @@ def _settings_in(values: Mapping[str, Any], tables: set[str]) -> list[tuple[str,
         else:
             flat.extend(value.items())
     return flat
-
-
-def _depth(value: Any) -> int:
-    if isinstance(value, dict):
-        return 1 + max((_depth(item) for item in value.values()), default=0)
-    if isinstance(value, list):
-        return 1 + max((_depth(item) for item in value), default=0)
-    return 0
 
 
 def _split_rest(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -381,7 +368,7 @@ def _read_plain(kind: Any, text: str) -> Any:
             raise ValueError(f"{text!r} is not true or false")
         return _BOOLEANS[text.lower()]
     try:
-        return kind(text)
+        return _bounded(kind(text))
     except ValueError:
         raise ValueError(f"{text!r} is not {_NOUNS[kind]}") from None
 
@@ -395,4 +382,13 @@ def _element(kind: Any, value: Any) -> Any:
         return float(value)
     if type(value) is not kind:
         raise ValueError(f"{value!r} is not {_NOUNS.get(kind, 'of the right kind')}")
+    return _bounded(value)
+
+
+def _bounded(value: Any) -> Any:
+    # Arrays hold 64 bits; and no limit holds against nan, which is neither more nor less than anything.
+    if type(value) is int and not -(1 << 63) <= value < 1 << 63:
+        raise ValueError(f"{value} does not fit into 64 bits")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no number to compute with")
     return value

@@ -11,7 +11,6 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -248,17 +247,16 @@ def _check_values(where: str, value: Any, depth: int) -> None:
     level: list[Any] = [value]
     for _ in range(depth + 1):
         for item in level:
-            if isinstance(item, float) and not math.isfinite(item):
-                raise InputError(f"{where}: holds {item}, which is no number to compute with.")
-            if isinstance(item, int) and abs(item) >= 10**LONGEST_INTEGER:
-                raise InputError(f"{where}: holds an integer of more than {LONGEST_INTEGER} digits.")
-        level = [inner for item in level for inner in _inside(item)]
-        if not level:
+            _check_number(where, item)
+        containers = [item for item in level if isinstance(item, dict | list)]
+        if not containers:
             return
+        level = [inner for item in containers for inner in (item.values() if isinstance(item, dict) else item)]
     raise InputError(f"{where}: nested more than {depth} deep. Write fewer tables inside each other.")
 
 
-def _inside(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
+def _check_number(where: str, item: Any) -> None:
+    if isinstance(item, float) and not math.isfinite(item):
+        raise InputError(f"{where}: holds {item}, which is no number to compute with.")
+    if isinstance(item, int) and abs(item) >= 10**LONGEST_INTEGER:
+        raise InputError(f"{where}: holds an integer of more than {LONGEST_INTEGER} digits.")

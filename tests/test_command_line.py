@@ -198,7 +198,12 @@ def test_a_stored_configuration_has_tables_and_facts(tmp_path: Path) -> None:
         ("backend = 'jaxx'", "Did you mean 'jax'?"),
         ("transpose = [1, 'x']", "transpose: 'x' is not a whole number"),
         ("steps = ", "is no TOML"),
-        ("a" + ".a" * 20 + " = 1", "nested more than 8 deep"),
+        ("a" + ".a" * 20 + " = 1", "a key of more than 8 parts"),
+        ("a = " + "[" * 8 + "]" * 8, "nested more than 8 deep"),
+        ("steps = 1" + "0" * 90, "does not fit into 64 bits"),
+        ("steps = 1" + "0" * 200, "an integer of more than 100 digits"),
+        ("steps = 1" + "0" * 9000, "4300 digits"),
+        ("rate = nan", "no number to compute with"),
         ("a = " + "[" * 5000 + "]" * 5000, "nested more than 8 deep"),
     ],
 )
@@ -211,12 +216,13 @@ def test_a_file_that_does_not_fit_is_refused_by_name(tmp_path: Path, text: str, 
 
 def test_a_file_too_large_missing_or_no_table_is_refused(tmp_path: Path) -> None:
     for path, message in (
-        (config(tmp_path, "#" * (LARGEST_CONFIG + 1)), "larger than"),
+        (config(tmp_path, "#" * (LARGEST_CONFIG + 1)), "more than 1,048,576 bytes"),
         (str(tmp_path / "nowhere.toml"), "cannot be read: No such file"),
         (str(tmp_path), "cannot be read"),
         (config(tmp_path, "[1]", "list.json"), "expected keys with values"),
         (config(tmp_path, "[" * 100_000, "deep.json"), "deep"),
         (config(tmp_path, "{", "broken.json"), "is no JSON"),
+        (config(tmp_path, '{"steps": 1, "steps": 2}', "twice.json"), "'steps' stands twice"),
     ):
         with pytest.raises(UsageError, match=message):
             config_settings(path, GROUPS, {})

@@ -119,6 +119,7 @@ def test_a_key_given_twice_is_refused_where_that_is_asked_for() -> None:
     [
         ("a = " + "[" * 10_000, "deep|no TOML"),
         ("a = " + "[" * 40 + "]" * 40, "nested more than 32 deep"),
+        ("a = " + "[" * 32 + "]" * 32, "nested more than 32 deep"),
         ("a = " + "{b = " * 40 + "1" + "}" * 40, "nested more than 32 deep"),
         (".".join("a" * 33) + " = 1", "more than 32 parts"),
         ("[" + " . ".join(['"a"'] * 100_000) + "]", "more than 32 parts"),
@@ -137,6 +138,12 @@ def test_a_key_given_twice_is_refused_where_that_is_asked_for() -> None:
 def test_toml_that_is_not_plain_is_refused_with_the_name_of_the_file(text: str, said: str) -> None:
     with pytest.raises(InputError, match=f"dir/x.toml: .*({said})"):
         parse_toml(text.encode(), "dir/x.toml")
+
+
+def test_toml_may_be_as_deep_as_the_limit() -> None:
+    assert parse_toml("a = [[1]]", "x.toml", depth=3) == {"a": [[1]]}
+    with pytest.raises(InputError, match="nested more than 2 deep"):
+        parse_toml("a = [[]]", "x.toml", depth=2)
 
 
 def test_toml_of_a_person_is_read() -> None:
