@@ -17,6 +17,7 @@ from beam_pipelines.quarantine import QUARANTINE
 from beam_pipelines.report import report
 from beam_pipelines.statistics import Statistics, add
 from media.storage import read_bytes, write_atomic
+from schemas.documents import parse_json
 from schemas.errors import InputError
 from schemas.feature import features_to_json
 from schemas.hashing import canonical_json
@@ -179,23 +180,27 @@ def _ledger(folder: str) -> Iterator[dict[str, Any]]:
 def _json_lines(folder: str, name: str) -> Iterator[Any]:
     path = os.path.join(folder, name)
     for number, line in enumerate(read_bytes(path, _LARGEST_DOCUMENT).splitlines(), 1):
-        try:
-            yield json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}, line {number}: is no JSON: {error}. Run `stretto verify {folder}`.") from error
+        yield _parsed(line, f"{path}, line {number}", folder)
 
 
 def _read_json(folder: str, name: str) -> Any:
     path = os.path.join(folder, name)
+    values = _parsed(read_bytes(path, _LARGEST_DOCUMENT), path, folder)
     try:
-        values = json.loads(read_bytes(path, _LARGEST_DOCUMENT))
         return (
             values
             if all(key in values for key in ("splits", "corpus", "reports", "ignored_files", "dropped_copies"))
             else {}["splits"]
         )
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (KeyError, TypeError) as error:
         raise InputError(f"{path}: cannot be read: {error!r}. Run `stretto verify {folder}`.") from error
+
+
+def _parsed(data: bytes, where: str, folder: str) -> Any:
+    try:
+        return parse_json(data, where)
+    except InputError as error:
+        raise InputError(f"{error} Run `stretto verify {folder}`.") from error
 
 
 def _licence(corpus: Mapping[str, str]) -> str:

@@ -20,6 +20,7 @@ from beam_pipelines.config import FREE
 from beam_pipelines.findings import Findings, Report
 from beam_pipelines.statistics import add
 from media.storage import list_files, read_bytes
+from schemas.documents import parse_json
 from schemas.errors import InputError, StrettoError
 from schemas.feature import features_to_json
 from schemas.hashing import canonical_json, file_sha256, stable_hash
@@ -128,9 +129,9 @@ def _text(folder: str, name: str, findings: Findings) -> str:
 def _json(folder: str, name: str, findings: Findings) -> Any:
     text = _text(folder, name, findings)
     try:
-        return json.loads(text) if text else None
-    except (ValueError, RecursionError) as error:
-        findings.add("unreadable", f"is no JSON: {error}", name)
+        return parse_json(text, name) if text else None
+    except InputError as error:
+        findings.add("unreadable", str(error), name)
         return None
 
 
@@ -290,11 +291,11 @@ def _ledger(folder: str, findings: Findings) -> Iterator[tuple[int, dict[str, An
     """Number and content of every line of the ledger that can be read; the others are findings."""
     for number, text in enumerate(_text(folder, "items.jsonl", findings).splitlines(), 1):
         try:
-            line = json.loads(text)
+            line = parse_json(text, "items.jsonl")
             kinds = (("name", str), ("group", str), ("split", str), ("status", str), ("records", int))
             if not all(isinstance(line[name], kind) for name, kind in kinds):
                 raise ValueError("name, group, split, status and records are needed")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (InputError, ValueError, KeyError, TypeError) as error:
             findings.add("ledger", f"line {number} cannot be read: {error!r}", "items.jsonl")
             continue
         yield number, line
