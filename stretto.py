@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from commands import COMMANDS
 from schemas.errors import MachineError, StrettoError, UsageError
+from schemas.redaction import redacted_text
 from schemas.registry import check_name
 
 HELP = """\
@@ -97,13 +98,13 @@ def report(error: Exception, verbose: bool) -> int:
     if verbose:
         traceback.print_exception(error)
     if known is not None:
-        print(f"stretto: {known}", file=sys.stderr)
+        print(f"stretto: {redacted_text(str(known))}", file=sys.stderr)
         return known.exit_code
     # An engine may hand on a worker's whole traceback as text; its last line says what happened.
     lines = str(error).strip().splitlines() or [""]
     said = lines[-1] if any(line.startswith("Traceback") for line in lines) else " ".join(lines)
     hint = "" if verbose else " (-v shows the traceback)"
-    print(f"stretto: internal error: {type(error).__name__}: {said}{hint}", file=sys.stderr)
+    print(f"stretto: internal error: {type(error).__name__}: {redacted_text(said)}{hint}", file=sys.stderr)
     return 1
 
 
