@@ -9,9 +9,9 @@ from typing import Any
 
 from beam_pipelines.accounting import account, table
 from beam_pipelines.beam_import import without_unneeded_packages
-from beam_pipelines.commit import finish, is_pending
 from beam_pipelines.config import Build
 from beam_pipelines.ending import dry_run, say, say_start, tell_end
+from beam_pipelines.finish import REPLACED, finish, is_dataset, is_pending, remove_replaced
 from beam_pipelines.folder import WORKING, Folder, read_lines, read_value, remove_scratch, write_value
 from beam_pipelines.launch import check_beam_options, check_runner, engine, run, terminated
 from beam_pipelines.listing import write_listing
@@ -25,7 +25,8 @@ from beam_pipelines.survey import surveyed_items
 from beam_pipelines.suspects import gather_suspects
 from beam_pipelines.workload import sensible_workers
 from schemas.errors import InputError, Interrupted, StrettoError, UsageError
-from schemas.manifest import COMPLETED, MANIFEST
+from schemas.manifest import COMPLETED, MANIFEST, read_manifest
+from schemas.redaction import redacted
 
 with without_unneeded_packages():
     import apache_beam as beam
@@ -54,6 +55,9 @@ def prepare(build: Build, beam_options: Sequence[str], as_json: bool) -> int:
     """
     check_beam_options(beam_options)
     check_runner(build.runner)
+    if (kept := _only_replaced_is_left(build)) is not None:
+        tell_end(build, kept, as_json)
+        return 0
     check_output(build)
     if build.corpus.needs_input and not build.input:
         raise UsageError(
@@ -72,6 +76,21 @@ def prepare(build: Build, beam_options: Sequence[str], as_json: bool) -> int:
         kept = _finish_pending(build, folder) if is_pending(folder.root) else _build(build, folder, beam_options)
     tell_end(build, kept, as_json)
     return 0
+
+
+def _only_replaced_is_left(build: Build) -> int | None:
+    """Removes the dataset that this build has replaced, where it was killed at that; returns how many shards there are.
+
+    None where there is nothing to remove, or the dataset in its place is another build's.
+    """
+    if not build.replaces or not os.path.exists(build.output + REPLACED) or os.path.lexists(build.building):
+        return None
+    with locked(build.building):
+        made_by = read_value(os.path.join(build.output, "provenance.json")) or {}
+        if not is_dataset(build.output) or not remove_replaced(build.output):
+            return None
+    say("continuing: only the dataset that was replaced had to be removed")
+    return len(read_manifest(build.output).shards) if made_by.get("build_fingerprint") == build.fingerprint else None
 
 
 def _finish_pending(build: Build, folder: Folder) -> int:
@@ -98,15 +117,23 @@ def _build(build: Build, folder: Folder, beam_options: Sequence[str]) -> int:
     surveyed = surveyed_items(build, folder, listing.parts)
     where = engine(build, build.workers or sensible_workers(build, folder, listing), beam_options)
     say_start(build, folder, listing, surveyed, where)
-    how = {"runner": build.runner, "workers": where.workers, "started": now(), "argv": sys.argv}
+    how = {"runner": build.runner, "workers": where.workers, "started": now(), "argv": redacted(sys.argv)}
     display = Display(folder, listing.items - surveyed)
     try:
         run(where, lambda pipeline: graph(pipeline, build, listing.parts, where.workers, how), display)
     except StrettoError as error:
-        if not isinstance(error, Interrupted) and os.path.exists(folder.decisions):
-            print(table(account(read_lines(folder.decisions))), file=sys.stderr)
-        raise
+        # A worker may be lost after its last step: then everything is there.
+        if not isinstance(error, Interrupted) or not _is_made(build, how):
+            if not isinstance(error, Interrupted) and os.path.exists(folder.decisions):
+                print(table(account(read_lines(folder.decisions))), file=sys.stderr)
+            raise
     return int(read_value(os.path.join(build.output, "provenance.json"))["kept_shards"])
+
+
+def _is_made(build: Build, how: Mapping[str, Any]) -> bool:
+    made_by = read_value(os.path.join(build.output, "provenance.json")) or {}
+    same = made_by.get("started") == how["started"] and made_by.get("build_fingerprint") == build.fingerprint
+    return same and is_dataset(build.output) and not os.path.lexists(build.building)
 
 
 def _takes_over(build: Build) -> bool:
@@ -129,11 +156,6 @@ def check_output(build: Build) -> None:
         )
     if build.retry_quarantined and not is_pending(build.building):
         check_retry(build)
-
-
-def is_dataset(path: str) -> bool:
-    """Whether a finished dataset is there."""
-    return all(os.path.exists(os.path.join(path, name)) for name in (COMPLETED, MANIFEST))
 
 
 def _start_afresh(folder: Folder) -> None:

@@ -1,14 +1,12 @@
 """Commit: the account is checked, the dataset described, and it appears under its name, whole or not at all.
 
 It runs in the graph, so that a job sent away and forgotten still finishes, and may run twice: each step looks at what
-is there. The order makes every kill harmless: all final files; the seal under a pending name; working files removed;
-the seal renamed; the folder renamed. Whoever finds a pending seal finishes what is left.
+is there. The order makes every kill harmless: all final files; the seal under a pending name; then the last steps
+(`finish`).
 """
 
-import contextlib
 import json
 import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +17,7 @@ from beam_pipelines.accounting import check_account
 from beam_pipelines.config import Build, build_to_json, code_version, written_code
 from beam_pipelines.decide import Decision, read_decisions
 from beam_pipelines.describe import LEDGER, write_documents
+from beam_pipelines.finish import finish, is_dataset, is_pending
 from beam_pipelines.folder import WORKING, Folder, read_value, write_lines
 from beam_pipelines.listing import listed_items
 from beam_pipelines.quarantine import QUARANTINE, check_allowance, quarantine_lines
@@ -26,14 +25,12 @@ from beam_pipelines.retry import SHARDS, SURVEY
 from beam_pipelines.seal import PENDING, files, seal_text
 from beam_pipelines.statistics import Statistics, add
 from beam_pipelines.survey import Report, read_reports, report_to_json
-from media.storage import sync_folder, write_atomic
-from schemas.errors import InputError, UsageError
+from media.storage import write_atomic
+from schemas.errors import InputError
 from schemas.feature import features_to_json
 from schemas.hashing import file_sha256
-from schemas.manifest import COMPLETED, MANIFEST, Manifest, Shard, manifest_to_json
+from schemas.manifest import MANIFEST, Manifest, Shard, manifest_to_json
 from schemas.naming import SPLITS, index_name
-
-REPLACED = ".replaced"
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ def commit(build: Build, how: Mapping[str, Any]) -> None:
         UsageError: a dataset appeared at the output meanwhile.
     """
     folder = Folder(build.building)
-    if is_pending(folder.root) or not os.path.isdir(folder.root):
+    if is_pending(folder.root) or is_dataset(build.output) and not os.path.isdir(folder.root):
         return finish(build.output, build.replaces)
     shard_reports = read_shard_reports(folder)
     endings = list(ended(read_reports(folder), read_decisions(folder), shard_reports))
@@ -227,43 +224,3 @@ def _seal(folder: Folder, shards: Sequence[Shard]) -> None:
         if path.split("/")[0] not in WORKING
     }
     write_atomic(folder.path(PENDING), seal_text(final).encode())
-
-
-def is_pending(building: str) -> bool:
-    """Whether only the last steps of a commit are left."""
-    return any(os.path.exists(os.path.join(building, name)) for name in (PENDING, COMPLETED))
-
-
-def finish(output: str, overwrite: bool) -> None:
-    """The last steps, each harmless when repeated. Raises UsageError where another dataset is in the way."""
-    output = os.path.abspath(output)
-    building, replaced = output + ".building", output + REPLACED
-    if os.path.isdir(building):
-        for name in WORKING:
-            _remove(os.path.join(building, name))
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(os.path.join(building, PENDING), os.path.join(building, COMPLETED))
-        sync_folder(building)
-        _set_aside(output, replaced, overwrite)
-        os.rename(building, output)
-        sync_folder(os.path.dirname(output))
-    _remove(replaced)
-
-
-def _set_aside(output: str, replaced: str, overwrite: bool) -> None:
-    if not os.path.isdir(output) or not os.listdir(output):
-        return
-    if not overwrite:
-        raise UsageError(
-            f"{output}: a dataset appeared there while this one was built. Move it away, or add --overwrite."
-        )
-    _remove(replaced)
-    os.rename(output, replaced)
-
-
-def _remove(path: str) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    else:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)

@@ -8,13 +8,13 @@ the bytes first.
 The conversation is JSON lines: the build, then "ready" back, then requests and answers. Nothing is pickled.
 """
 
+import contextlib
 import json
 import os
 import selectors
 import signal
 import subprocess
 import sys
-import tempfile
 from dataclasses import asdict, replace
 from typing import IO, Any
 
@@ -66,9 +66,11 @@ class ReadingProcess:
         if self._process is None:
             return
         self._process.kill()
-        for stream in (self._process.stdin, self._process.stdout):
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             if stream is not None:
-                stream.close()
+                # What a dead process did not take cannot be given any more.
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
         self._process.wait()
         self._process = None
 
@@ -97,18 +99,17 @@ class ReadingProcess:
         return code
 
     def _start(self) -> subprocess.Popen[bytes]:
-        with tempfile.TemporaryFile() as said:
-            process = subprocess.Popen(
-                _command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, env=_environment()
-            )
-            self._process = process
-            line = self._answer(process, json.dumps(_description(self._build)).encode() + b"\n", _START_SECONDS)
-            if line == _READY:
-                return process
-            self.close()
-            said.seek(0)
-            last = said.read()[-_ENDING_BYTES:].decode(errors="replace").strip()
-        raise MachineError(f"the process that reads inputs does not start ({last or 'it said nothing'}). Try again.")
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(_command(), stdin=pipe, stdout=pipe, stderr=pipe, env=_environment())
+        self._process = process
+        line = self._answer(process, json.dumps(_description(self._build)).encode() + b"\n", _START_SECONDS)
+        if line == _READY:
+            return process
+        process.kill()
+        said = process.stderr.read()[-_ENDING_BYTES:] if process.stderr else b""
+        self.close()
+        last = said.decode(errors="replace").strip() or "it said nothing"
+        raise MachineError(f"the process that reads inputs does not start ({last}). Try again.")
 
 
 def _unwrapped(reply: dict[str, Any]) -> Any:

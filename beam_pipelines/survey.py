@@ -15,7 +15,7 @@ from beam_pipelines.folder import Folder, read_lines, write_lines
 from beam_pipelines.limits import Measures, measured, over_limit
 from beam_pipelines.listing import count_parts, read_part
 from beam_pipelines.reading_process import ReadingProcess
-from media.storage import modified
+from media.storage import modified, size_of
 from schemas.errors import StrettoError, Unreadable, UsageError
 from schemas.music import Piece
 
@@ -160,9 +160,10 @@ def kept_report(build: Build, item: Item, kept: dict[str, Any]) -> Report | None
 
 
 def _header(build: Build, folder: Folder, part: int) -> dict[str, Any]:
-    """What reports are about: the items of a part, and when each of their files was last changed (0: not known)."""
+    """What reports are about: the items of a part, and when each of their files was last changed, with its size."""
     listed, items = read_part(folder, part)
-    return {"listed": listed, "modified": [modified(build.input, item.path) for item in items]}
+    files = [[modified(build.input, item.path), size_of(build.input, item.path)] for item in items]
+    return {"listed": listed, "files": files}
 
 
 def is_surveyed(build: Build, folder: Folder, part: int) -> bool:
@@ -171,7 +172,7 @@ def is_surveyed(build: Build, folder: Folder, part: int) -> bool:
         header, *reports = read_lines(folder.survey(part))
     except (FileNotFoundError, ValueError):
         return False
-    if header != _header(build, folder, part) or len(reports) != len(header["modified"]):
+    if header != _header(build, folder, part) or len(reports) != len(header["files"]):
         return False
     return not (build.retry_quarantined and any(is_bad(report) for report in map(report_from_json, reports)))
 

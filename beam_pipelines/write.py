@@ -21,7 +21,7 @@ from beam_pipelines.clean import Refusal
 from beam_pipelines.config import Build
 from beam_pipelines.corpora.corpus import Item
 from beam_pipelines.encode import Encoder, encode, payloads
-from beam_pipelines.folder import Folder, read_lines, read_value, write_value
+from beam_pipelines.folder import Folder, cannot_write, read_lines, read_value, write_value
 from beam_pipelines.reading_process import ReadingProcess
 from beam_pipelines.statistics import Statistics, add, statistics_of, stored
 from beam_pipelines.survey import parse_data, read_data
@@ -90,7 +90,8 @@ def _fault_of_suspect(build: Build, reference: Reference, split: str) -> Refusal
 
 def try_item(build: Build, item: Item, sha256: str, split: str) -> None:
     """Writes an input to a file that nobody keeps, to see whether the process lives through it."""
-    with tempfile.TemporaryDirectory() as folder:
+    # Beside the dataset, where room is needed anyway.
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(build.building)) as folder:
         scratch = Scratch(os.path.join(folder, "scratch"))
         write_item(build, encoder_of(build, split), Reference(item, sha256), scratch)
         scratch.file.close()
@@ -275,10 +276,16 @@ def _key(scratch: Scratch, record: int, encoder: Encoder) -> bytes:
 @contextlib.contextmanager
 def _placed(path: str) -> Iterator[Any]:
     """A file that appears under its name when it is whole and on the disk."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     scratch = f"{path}.tmp-{os.getpid()}"
-    with open(scratch, "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(scratch, path)
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(scratch, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    except OSError as error:
+        # On a full disk half a shard would take the room that its second try needs.
+        with contextlib.suppress(OSError):
+            os.unlink(scratch)
+        raise cannot_write(path, error) from error
