@@ -8,19 +8,17 @@ full disk or a kill, harms none that is there. One that is damaged later is skip
 
 from __future__ import annotations
 
-import logging
+import errno
 import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from media.storage import sync_folder
 from schemas.errors import InputError, MachineError, UsageError
+from trainer.arrays import disk_reason, read_arrays, write_arrays
 from trainer.saved import Saved, fault, read_saved, seal
 
 CHECKPOINTS = "checkpoints"
@@ -28,7 +26,6 @@ _SCRATCH = ".saving"
 _REMOVED = ".removing"
 _LEFT_OVER = re.compile(r"\.saving.*|\.removing.*|[0-9]+\.orbax-checkpoint-tmp.*")
 _STEP = re.compile(r"0|[1-9][0-9]{0,17}")
-_OS_ERROR = re.compile(r"os_error_code='([0-9]+)'")
 
 
 class Checkpoints:
@@ -113,10 +110,12 @@ class Checkpoints:
         try:
             self._write(saved, {name: items for name, items in arrays.items() if items})
         except (OSError, MachineError, ValueError, RuntimeError) as error:
+            needed = sum(array.nbytes for items in arrays.values() for array in items)
+            reason = disk_reason(error) or self._says_that_it_is_full(needed)
             self.clear()
-            if not (reason := _machine_says(error)):
+            if not reason:
                 raise
-            raise MachineError(self._not_saved(saved.step, arrays, reason)) from error
+            raise MachineError(self._not_saved(saved.step, needed, reason)) from error
         self._whole[saved.step] = True
         self.remove_after(saved.step)
         self._prune()
@@ -127,31 +126,19 @@ class Checkpoints:
         Raises:
             InputError: the checkpoint holds other arrays, or cannot be read.
         """
-        import orbax.checkpoint as ocp
-
-        trees = {name: list(tree) for name, tree in abstract.items() if tree}
-        try:
-            for name, tree in trees.items():
-                _check_arrays(name, tree, os.path.join(self.path(step), name))
-            args = {name: ocp.args.StandardRestore(tree) for name, tree in trees.items()}
-            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-                found = checkpointer.restore(self.path(step), args=ocp.args.Composite(**args))
-        except InputError as error:
-            raise InputError(f"{self.path(step)}: {error}") from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-            # Its checksums are right, so it was written like this: by another version, or by a stranger.
-            raise InputError(f"{self.path(step)}: its arrays cannot be read: {_last_line(error)}") from error
-        return {name: list(found[name]) if name in trees else [] for name in abstract}
+        return read_arrays(self.path(step), abstract)
 
     def remove_after(self, step: int) -> None:
         """Removes the checkpoints of later steps, valid or not: training goes on from `step`."""
         self._delete([item for item in self.steps() if item > step])
 
-    def clear(self) -> None:
-        """Removes what a process that was killed while saving or removing left behind."""
-        for name in os.listdir(self.folder) if os.path.isdir(self.folder) else []:
-            if _LEFT_OVER.fullmatch(name):
-                shutil.rmtree(os.path.join(self.folder, name), ignore_errors=True)
+    def clear(self) -> list[str]:
+        """Removes what a process that ended while it saved or removed a checkpoint left; a sentence for each."""
+        names = sorted(os.listdir(self.folder)) if os.path.isdir(self.folder) else []
+        left = [os.path.join(self.folder, name) for name in names if _LEFT_OVER.fullmatch(name)]
+        for path in left:
+            shutil.rmtree(path, ignore_errors=True)
+        return [f"removed {path}: saving or removing a checkpoint was cut short" for path in left]
 
     def path(self, step: int) -> str:
         """The folder of a step's checkpoint."""
@@ -164,25 +151,24 @@ class Checkpoints:
         return max(valid, default=None)
 
     def _write(self, saved: Saved, parts: Mapping[str, list[Any]]) -> None:
-        import orbax.checkpoint as ocp
-
         scratch = os.path.join(self.folder, _SCRATCH)
         os.makedirs(self.folder, exist_ok=True)
-        args = {name: ocp.args.StandardSave(arrays) for name, arrays in parts.items()}
-        with _quietly(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-            checkpointer.save(scratch, args=ocp.args.Composite(**args))
+        write_arrays(scratch, parts)
         seal(scratch, saved)
         self._delete([step for step in self.steps() if step == saved.step])
         os.rename(scratch, self.path(saved.step))
         sync_folder(self.folder)
 
-    def _not_saved(self, step: int, arrays: Mapping[str, Sequence[Any]], reason: str) -> str:
-        needed = sum(array.nbytes for items in arrays.values() for array in items) / 1e6
+    def _says_that_it_is_full(self, needed: int) -> str:
+        # Orbax writes in several threads; the error that it raises may be one that follows from the disk's.
+        return os.strerror(errno.ENOSPC) if shutil.disk_usage(self.folder).free < needed else ""
+
+    def _not_saved(self, step: int, needed: int, reason: str) -> str:
         older = ", ".join(str(item) for item in self.steps() if item != step) or "none"
         return (
-            f"{self.folder}: the checkpoint of step {step} could not be saved: {reason}. It needs up to {needed:,.1f} "
-            f"MB, {shutil.disk_usage(self.folder).free / 1e6:,.1f} MB are free. Older ones are as they were ({older}). "
-            "Free some space and type the same command again: it continues."
+            f"{self.folder}: the checkpoint of step {step} could not be saved: {reason}. Its arrays take "
+            f"{needed / 1e6:,.1f} MB, {shutil.disk_usage(self.folder).free / 1e6:,.1f} MB are free. Older checkpoints "
+            f"are as they were ({older}). Free some space and type the same command again: it continues."
         )
 
     def _prune(self) -> None:
@@ -209,48 +195,3 @@ class Checkpoints:
                 shutil.rmtree(removed)
             else:
                 os.unlink(removed)
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Keeps to itself what Orbax prints about an error in its threads, each time with a traceback; it raises it too."""
-    log, shown = logging.getLogger("absl"), sys.excepthook
-    disabled, log.disabled = log.disabled, True
-    sys.excepthook = lambda *error: None
-    try:
-        yield
-    finally:
-        log.disabled, sys.excepthook = disabled, shown
-
-
-def _machine_says(error: Exception) -> str:
-    """What the disk said, also where only Orbax's text tells it; "" where the error is not the machine's."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    if isinstance(error, MachineError):
-        return str(error).rstrip(".")
-    found = _OS_ERROR.search(str(error))
-    return os.strerror(int(found[1])) if found else ""
-
-
-def _last_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[-1][:300]
-
-
-def _check_arrays(part: str, wanted: Sequence[Any], folder: str) -> None:
-    """Raises InputError unless the arrays on disk are those wanted: Orbax would cast, cut or fill up in silence."""
-    import orbax.checkpoint as ocp
-
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-        there = checkpointer.metadata(folder).item_metadata.tree
-    if not isinstance(there, (list, tuple)) or len(there) != len(wanted):
-        count = len(there) if isinstance(there, (list, tuple)) else "no list of"
-        raise InputError(f"{part}: {count} arrays there, {len(wanted)} in this network")
-    for number, (found, want) in enumerate(zip(there, wanted, strict=True)):
-        have, need = (found.shape, np.dtype(found.dtype)), (tuple(want.shape), np.dtype(want.dtype))
-        if have != need:
-            raise InputError(f"{part}: array {number} is {have[1]}{have[0]} there, {need[1]}{need[0]} in this network")
-        chunk = found.storage.chunk_shape if found.storage else None
-        if chunk and any(piece > max(1, whole) for piece, whole in zip(chunk, want.shape, strict=True)):
-            raise InputError(f"{part}: array {number} is stored in pieces of {chunk}, larger than itself")

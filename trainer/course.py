@@ -94,17 +94,17 @@ def restore(course: Course, checkpoints: Checkpoints, limit: int | None = None) 
     Raises:
         InputError: the checkpoint holds arrays of another network.
     """
-    checkpoints.clear()
-    step, told = checkpoints.newest(limit)
+    left = checkpoints.clear()
+    step, skipped = checkpoints.newest(limit)
     if step is None:
         begin_weights(course)
-        return Place(), [*told, "no checkpoint is whole: beginning anew"] if told else []
+        return Place(), [*left, *skipped, "no checkpoint is whole: beginning anew"] if left or skipped else []
     backend, (weights, optimiser) = current(), parts(course.update)
     found = checkpoints.restore(step, weights=backend.abstract(weights), optimiser=backend.abstract(optimiser))
     backend.restore([*weights, *optimiser], [*found["weights"], *found["optimiser"]])
     saved = checkpoints.state(step)
     place = Place(saved.step, saved.position, saved.logs)
-    return place, [*told, f"continuing from step {step}, checkpoint {checkpoints.path(step)}"]
+    return place, [*left, *skipped, f"continuing from step {step}, checkpoint {checkpoints.path(step)}"]
 
 
 def begin_weights(course: Course) -> None:

@@ -1,12 +1,13 @@
 """What stands in a checkpoint beside its arrays, and whether its folder is whole: read without trusting a byte of it.
 
-A whole checkpoint is a folder of regular files, each of them in `files.json` with its sha256, that file itself
-written last. A folder may come from a stranger, or be what a full disk or a dying one left: whatever stands there, the
+A whole checkpoint is a folder of regular files, each of them in `files.json` with its sha256; that file is written last,
+and its last line is the sha256 of the others. A folder may come from a stranger, or be what a full disk or a dying one left: whatever stands there, the
 answer is a sentence.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -17,7 +18,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from media.storage import sync_folder, write_atomic
-from schemas.documents import read_json
+from schemas.documents import LARGEST_JSON, parse_json, read_document, read_json
 from schemas.errors import InputError
 from schemas.hashing import file_sha256
 
@@ -65,7 +66,7 @@ def seal(folder: str, saved: Saved) -> None:
     for inner in {os.path.dirname(os.path.join(folder, name)) for name in names}:
         sync_folder(inner)
     listed = {name: file_sha256(os.path.join(folder, name)) for name in names}
-    write_atomic(os.path.join(folder, FILES), json.dumps(listed, indent=1).encode())
+    write_atomic(os.path.join(folder, FILES), _list_bytes(listed, _digest_of_list(listed)))
 
 
 def read_saved(folder: str) -> Saved:
@@ -105,10 +106,23 @@ def fault(folder: str, step: int) -> str:
 def _listed(folder: str, names: set[str]) -> dict[str, str]:
     if FILES not in names:
         raise InputError(f"{FILES} is missing, so saving it was not finished")
-    listed = read_json(os.path.join(folder, FILES), depth=1, unique_keys=True)
+    data = read_document(os.path.join(folder, FILES), LARGEST_JSON)
+    listed = parse_json(data, FILES, depth=1)
     if not isinstance(listed, dict) or not all(_is_sha256(digest) for digest in listed.values()):
         raise InputError(f"{FILES}: is no list of files with their sha256")
+    own = listed.pop(FILES, None)
+    if data != _list_bytes(listed, own) or (own and own != _digest_of_list(listed)):
+        raise InputError(f"{FILES}: is not as it was written")
     return listed
+
+
+def _list_bytes(listed: Mapping[str, str], own: str | None) -> bytes:
+    """The one way to write the list, in which not a space may differ; `own` is its own sha256, without this line."""
+    return json.dumps(dict(sorted(listed.items())) | ({FILES: own} if own else {}), indent=1).encode()
+
+
+def _digest_of_list(listed: Mapping[str, str]) -> str:
+    return hashlib.sha256(_list_bytes(listed, None)).hexdigest()
 
 
 def _check_listed(folder: str, names: set[str], listed: Mapping[str, str]) -> None:
