@@ -138,7 +138,8 @@ def _has_something(stream: IO[bytes], seconds: float) -> bool:
 def _command() -> list[str]:
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     code = f"import sys; sys.path[:0] = {[root, *sys.path]!r}; from beam_pipelines.reading_process import main; main()"
-    return [sys.executable, "-c", code]
+    # -P: modules are never looked for in the folder that the user stands in.
+    return [sys.executable, "-P", "-c", code]
 
 
 def _environment() -> dict[str, str]:

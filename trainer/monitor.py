@@ -57,10 +57,10 @@ def launch(folder: str, settings: Monitor) -> str:
     """Starts the server in a thread of its own; returns its address."""
     program = _program()
     server = program.TensorBoard()
+    # One word each and a whole path, so that no name of a folder is taken for an option, a home or an address.
     server.configure(argv=[
-        "tensorboard", "--logdir", folder, "--port", str(settings.port), "--host", settings.host,
-        "--reload_interval", str(RELOAD_SECONDS), "--load_fast", "false",
-        "--samples_per_plugin", "images=100,audio=100",
+        "tensorboard", f"--logdir={os.path.abspath(folder)}", f"--port={settings.port}", f"--host={settings.host}",
+        f"--reload_interval={RELOAD_SECONDS}", "--load_fast=false", "--samples_per_plugin=images=100,audio=100",
     ])  # fmt: skip
     try:
         return str(server.launch())
