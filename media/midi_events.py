@@ -13,15 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 LAST_TICK = (1 << 31) - 1
-MOST_SINGLE_EVENTS = 2_000_000
-"""Events of one file that are taken singly, about four seconds' worth. Music has some ten thousand."""
+MOST_SINGLE_EVENTS = 1_000_000
+"""Events of one file that are taken singly, some seconds' worth. Music has some ten thousand."""
 
 _END_OF_TRACK, _TEMPO = 0x2F, 0x51
 _DATA_BYTES = {0x80: 2, 0x90: 2, 0xA0: 2, 0xB0: 2, 0xC0: 1, 0xD0: 1, 0xE0: 2}
 _SYSTEM_DATA_BYTES = {0xF1: 1, 0xF2: 2, 0xF3: 1, 0xF6: 0, 0xF8: 0, 0xFA: 0, 0xFB: 0, 0xFC: 0, 0xFE: 0}
 _PLAIN_BEFORE_MANY = 8
-"""Channel messages taken singly before a look at what follows as arrays, which costs as much as ten of them."""
-_FEWEST_AT_ONCE = 64
+"""Channel messages taken singly before what follows is looked at as arrays, which costs as much as thirty of them."""
+_MOST_BEFORE_MANY = 1024
+_SHORT_STRETCH_BYTES = 200
+_FIRST_BLOCK = 128
 # From the end of a delta time to the first data byte, by the byte between or after: 1 under running status, 2 behind a
 # status byte that takes two data bytes; any other byte ends a stretch.
 _STEP = np.array([1 if byte < 0x80 else 0 if byte & 0xF0 in (0xC0, 0xD0, 0xF0) else 2 for byte in range(256)], np.int32)
@@ -83,6 +85,7 @@ class _Walk:
     """A walk over the events of one track. `run` ends behind its end-of-track event, or at the end of its bytes."""
 
     __slots__ = (
+        "_patience",
         "_plain",
         "_singles",
         "_start",
@@ -101,6 +104,7 @@ class _Walk:
         self.data, self.at, self.stop = data, start, stop
         self.running = 0
         self.tick = self.note_ons = self._singles = self._plain = 0
+        self._patience = _PLAIN_BEFORE_MANY
         self.ended = False
         self.system: list[tuple[int, int]] = []
         self._start = start
@@ -109,26 +113,26 @@ class _Walk:
     def run(self) -> None:
         """To the end. Raises Damage."""
         while self.at < self.stop and not self.ended:
-            if self._plain < _PLAIN_BEFORE_MANY or not self._many():
+            if self._plain < self._patience:
                 self._one()
+            else:
+                self._many()
         if self.tick > LAST_TICK:
             raise Damage("too-long", f"ends at tick {self.tick}; {LAST_TICK} is the last that can be read", self.at)
 
-    def _many(self) -> bool:
-        """Takes a long stretch of channel messages with two data bytes at once, where one begins here."""
+    def _many(self) -> None:
+        """Takes a stretch of channel messages with two data bytes at once, however long it is."""
         self._plain = 0
-        if self.stop - self.at < 4 * _FEWEST_AT_ONCE:
-            return False
         if self._stretches is None:
             self._stretches = _Stretches(np.frombuffer(self.data, np.uint8, self.stop - self._start, self._start))
         found = self._stretches.take(self.at - self._start, self.running)
-        if found is None:
-            return False
-        length, ticks, note_ons, self.running = found
-        self.at += length
-        self.tick += ticks
-        self.note_ons += note_ons
-        return True
+        # A track made so that each look finds little must not be looked at often.
+        is_short = self._start + found.stop - self.at < _SHORT_STRETCH_BYTES
+        self._patience = min(2 * self._patience, _MOST_BEFORE_MANY) if is_short else _PLAIN_BEFORE_MANY
+        self.at = self._start + found.stop
+        self.tick += found.ticks
+        self.note_ons += found.note_ons
+        self.running = found.running
 
     def _one(self) -> None:
         self._singles += 1
@@ -232,6 +236,16 @@ class _Walk:
         self.running = 0
 
 
+@dataclass(slots=True)
+class _Stretch:
+    """Channel messages with two data bytes: the byte behind the last, its status, and what is counted of all."""
+
+    stop: int
+    running: int
+    ticks: int = 0
+    note_ons: int = 0
+
+
 class _Stretches:
     """A track's bytes, cut where stretches of channel messages with two data bytes end.
 
@@ -243,52 +257,45 @@ class _Stretches:
         self._track = track
         self._low = np.flatnonzero(track < 0x80)
 
-    def take(self, at: int, running: int) -> tuple[int, int, int, int] | None:
-        """Bytes, ticks, notes begun and last status of the stretch that begins at a byte; None for a short one."""
-        first = int(np.searchsorted(self._low, at))
-        whole = (len(self._low) - first) // 3
-        count, block = 0, 4 * _FEWEST_AT_ONCE
-        while count < whole:
-            size = min(block, whole - count)
-            good = self._good(first + 3 * count, size, at if not count else -1, running)
-            count += good
-            block *= 2
-            if good < size:
+    def take(self, at: int, running: int) -> "_Stretch":
+        """The stretch that begins at a byte, under the status of what comes before it; it may be empty."""
+        first, block, found = int(np.searchsorted(self._low, at)), _FIRST_BLOCK, _Stretch(at, running)
+        while size := min(block, (len(self._low) - first) // 3):
+            count = self._add(found, self._low[first : first + 3 * size])
+            if count < size:
                 break
-        return self._sum(first, count, at, running) if count >= _FEWEST_AT_ONCE else None
+            first, block = first + 3 * size, 8 * block
+        return found
 
-    def _rows(self, first: int, count: int) -> Array:
-        """Places [end of delta time | first data byte | second data byte, message]."""
-        rows: Array = self._low[first : first + 3 * count].reshape(-1, 3).T.astype(np.int32, order="C")
-        return rows
-
-    def _good(self, first: int, size: int, at: int, running: int) -> int:
-        """How many of the next messages are in order; `at` is where the first begins, -1 behind another message."""
-        ends, ones, twos = self._rows(first, size)
+    def _add(self, found: "_Stretch", low: Array) -> int:
+        """Adds the messages in order at the beginning of a block to what was found; returns how many these are."""
+        ends, ones, twos = low.reshape(-1, 3).T.astype(np.int32, order="C")
         heads = self._track.take(ends + 1)
-        before = self._low[first - 1] if at < 0 else at - 1
-        good = (ones - ends == _STEP.take(heads)) & (twos - ones == 1)
-        good[1:] &= ends[1:] - twos[:-1] <= 4
-        good[0] &= ends[0] - before <= 4 and (at < 0 or heads[0] >= 0x80 or _STEP[running] == 2)
-        return size if good.all() else int(good.argmin())
+        long = ends - np.append(np.int32(found.stop), twos[:-1] + 1)
+        good = (ones - ends == _STEP.take(heads)) & (twos - ones == 1) & (long <= 3)
+        good[0] &= heads[0] >= 0x80 or _STEP[found.running] == 2
+        count = len(good) if good.all() else int(good.argmin())
+        if count:
+            self._count_notes(found, heads[:count], twos[:count])
+            found.ticks += self._ticks(ends[:count], long[:count])
+            found.stop = int(twos[count - 1]) + 1
+        return count
 
-    def _sum(self, first: int, count: int, at: int, running: int) -> tuple[int, int, int, int]:
-        ends, _, twos = self._rows(first, count)
-        heads = self._track.take(ends + 1)
+    def _count_notes(self, found: "_Stretch", heads: Array, twos: Array) -> None:
+        """Counts the notes that begin, a stretch under one status after the other, and keeps the last status."""
         starts = np.flatnonzero(heads >= 0x80)
-        statuses = heads[starts]
-        if not len(starts) or starts[0]:  # the stretch begins under the status of what came before it
-            starts, statuses = np.append(0, starts), np.append(np.uint8(running), statuses)
+        statuses = heads.take(starts)
+        if not len(starts) or starts[0]:
+            starts, statuses = np.append(0, starts), np.append(np.uint8(found.running), statuses)
         sounding = np.append(0, np.cumsum(self._track.take(twos) > 0, dtype=np.int32))
-        note_ons = np.diff(sounding[np.append(starts, count)])[statuses & 0xF0 == 0x90].sum()
-        ticks = int(self._track.take(ends).sum(dtype=np.int64)) + self._long_ticks(ends, np.append(at, twos[:-1] + 1))
-        return int(twos[-1]) + 1 - at, ticks, int(note_ons), int(statuses[-1])
+        counts = np.diff(sounding.take(np.append(starts, len(heads))))
+        found.note_ons += int((counts * (statuses & 0xF0 == 0x90)).sum())
+        found.running = int(statuses[-1])
 
-    def _long_ticks(self, ends: Array, begins: Array) -> int:
-        """What the bytes of delta times before their last one add, in ticks."""
-        ticks, places = 0, np.flatnonzero(ends > begins)
-        for shift in (7, 14, 21):
-            ends, begins = ends[places] - 1, begins[places]
-            ticks += int((self._track[ends] & 0x7F).sum(dtype=np.int64)) << shift
-            places = np.flatnonzero(ends > begins)
+    def _ticks(self, ends: Array, long: Array) -> int:
+        ticks = int(self._track.take(ends).sum(dtype=np.int64))
+        for back in (1, 2, 3):
+            places = np.flatnonzero(long >= back)
+            ends, long = ends.take(places), long.take(places)
+            ticks += int((self._track.take(ends - back) & 0x7F).sum(dtype=np.int64)) << 7 * back
         return ticks
