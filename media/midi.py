@@ -22,8 +22,9 @@ refusal names byte and track, and nothing is lost that symusic would pass over. 
 | bad-tempo        | has a tempo of 0, or not of 3 bytes                                                              |
 | notes-after-end  | has notes behind the end-of-track event, which some readers play                                 |
 | hanging-notes    | has notes that are never released, over one in a hundred; fewer are dropped, as note-seq does     |
-| too-long         | has a tick beyond 2^31                                                                           |
-| too-many-events, too-many-tracks | has more than any music                                                          |
+| too-many-ticks   | has a tick beyond 2^31                                                                           |
+| too-many-chunks  | has more tracks than a header can promise                                                        |
+| too-many-events  | has more events that are no notes than any music                                                 |
 
 Odd, and read: fewer tracks promised than there are (all are read); no end-of-track event; bytes behind the last track;
 unknown chunks; a longer header; running status across meta events; system messages (left out); stray note-offs; notes

@@ -158,7 +158,7 @@ def _tracks(data: bytes, at: int, stop: int, promised: int, name: str) -> tuple[
             _check_whole(data, at, length, stop, len(tracks), name)
             tracks.append((at + 8, at + 8 + length))
         if len(tracks) > _MOST_TRACKS:
-            raise Unreadable("too-many-tracks", f"{name}: over {_MOST_TRACKS} tracks, more than a header can say", at)
+            raise Unreadable("too-many-chunks", f"{name}: over {_MOST_TRACKS} tracks, more than a header can say", at)
         at += 8 + length
     left = data[at:stop] if stop - at < 8 else b""
     if left and len(tracks) < promised and left[:4] == b"MTrk"[: len(left)]:

@@ -118,7 +118,9 @@ class _Walk:
             else:
                 self._many()
         if self.tick > LAST_TICK:
-            raise Damage("too-long", f"ends at tick {self.tick}; {LAST_TICK} is the last that can be read", self.at)
+            raise Damage(
+                "too-many-ticks", f"ends at tick {self.tick}; {LAST_TICK} is the last that can be read", self.at
+            )
 
     def _many(self) -> None:
         """Takes a stretch of channel messages with two data bytes at once, however long it is."""

@@ -165,3 +165,9 @@ def test_a_piece_comes_back_after_writing():
     assert again.time_signatures == ((0, 3, 4),)
     assert again.key_signatures == ((0, -2, True),)
     assert again.seconds == piece.seconds
+
+
+def test_more_tracks_than_a_header_can_promise_are_refused():
+    with pytest.raises(Unreadable) as caught:
+        read_midi(several(NOTE) + chunk(b"MTrk", b"") * 0xFFFF, "x")
+    assert caught.value.reason == "too-many-chunks"

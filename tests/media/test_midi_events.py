@@ -82,7 +82,7 @@ def test_a_long_stretch_is_counted_in_full():
         (b"\x00\xff\x51\x02\x07\xa1" + END, "bad-tempo", 1),
         (b"\x00\xff\x51\x03\x00\x00\x00" + END, "bad-tempo", 1),
         (NOTE + END + NOTE + END, "notes-after-end", 13),
-        (b"\xff\xff\xff\x7f\xb0\x07\x10" * 9 + END, "too-long", 67),
+        (b"\xff\xff\xff\x7f\xb0\x07\x10" * 9 + END, "too-many-ticks", 67),
     ],
 )
 def test_damage_is_named_by_its_byte(track, reason, offset):
