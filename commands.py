@@ -194,6 +194,7 @@ def inspect(words: Sequence[str]) -> int:
 def verify(words: Sequence[str]) -> int:
     """`stretto verify DIR`: whether a dataset is whole and does not leak."""
     from beam_pipelines import verify as checks
+    from schemas.naming import readable
 
     groups = [Group("verify", "what is demanded", Verify), common("json", "verbose")]
     names, (settings, shared) = understood(
@@ -203,7 +204,7 @@ def verify(words: Sequence[str]) -> int:
     if shared.json:
         print_json(report.to_json())
     else:
-        print("\n".join(report.lines()))
+        print("\n".join(map(readable, report.lines())))
     return report.exit_code
 
 

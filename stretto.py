@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from commands import COMMANDS
 from schemas.errors import MachineError, StrettoError, UsageError
+from schemas.naming import readable
 from schemas.redaction import redacted_text
 from schemas.registry import check_name
 
@@ -98,14 +99,19 @@ def report(error: Exception, verbose: bool) -> int:
     if verbose:
         traceback.print_exception(error)
     if known is not None:
-        print(f"stretto: {redacted_text(str(known))}", file=sys.stderr)
+        print(f"stretto: {screened(str(known))}", file=sys.stderr)
         return known.exit_code
     # An engine may hand on a worker's whole traceback as text; its last line says what happened.
     lines = str(error).strip().splitlines() or [""]
     said = lines[-1] if any(line.startswith("Traceback") for line in lines) else " ".join(lines)
     hint = "" if verbose else " (-v shows the traceback)"
-    print(f"stretto: internal error: {type(error).__name__}: {redacted_text(said)}{hint}", file=sys.stderr)
+    print(f"stretto: internal error: {type(error).__name__}: {screened(said)}{hint}", file=sys.stderr)
     return 1
+
+
+def screened(message: str) -> str:
+    """A message that may be shown: no secret of the command line, and no name of a file that steers the terminal."""
+    return "\n".join(map(readable, redacted_text(message).split("\n")))
 
 
 def as_known(error: Exception) -> StrettoError | None:

@@ -4,15 +4,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from schemas.naming import SPLITS
+from schemas.naming import SPLITS, readable
 
 _MARKS = re.compile(r"([\\`*_{}\[\]<>()#|!~])")
 _MOST_GROUPS = 20
-
-
-def readable(text: str) -> str:
-    """A text on one line that can do no harm on a screen: control and undecodable characters are spelt out."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def card(found: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from beam_pipelines.card import card, hours, readable
+from beam_pipelines.card import card, hours
 from beam_pipelines.corpora.corpus import Corpus
 from beam_pipelines.examples import example_pieces
 from beam_pipelines.quarantine import QUARANTINE
@@ -22,7 +22,7 @@ from schemas.errors import InputError
 from schemas.feature import features_to_json
 from schemas.hashing import canonical_json
 from schemas.manifest import Manifest, read_manifest
-from schemas.naming import SPLITS
+from schemas.naming import SPLITS, readable
 from schemas.representations import from_settings
 
 STATS, CARD, REPORT, LICENCE, CITATION, LEDGER = (

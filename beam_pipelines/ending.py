@@ -16,6 +16,7 @@ from beam_pipelines.listing import Listing, checked_items
 from beam_pipelines.quarantine import QUARANTINE
 from schemas.errors import InputError
 from schemas.manifest import Manifest, read_manifest
+from schemas.naming import readable
 
 
 def say(line: str) -> None:
@@ -106,4 +107,4 @@ def _plan_text(plan: dict[str, Any]) -> str:
         *(f"note: {line}" for line in plan["reports"]),
         "nothing was written",
     ]
-    return "\n".join(lines)
+    return "\n".join(map(readable, lines))

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from beam_pipelines.card import hours, readable
+from beam_pipelines.card import hours
 from beam_pipelines.charts import data_uri, share_chart
 from beam_pipelines.examples import SHOWN_SECONDS, Example
 from beam_pipelines.statistics import LENGTH_EDGES, MOST_VOICES, VELOCITY_BIN
 from media.roll import roll
-from schemas.naming import SPLITS
+from schemas.naming import SPLITS, readable
 
 _MOST_ROWS = 200
 _ROLL_SIZE = (1040, 260)

@@ -53,6 +53,11 @@ def _encoded_character(character: str) -> str:
     return character
 
 
+def readable(text: str) -> str:
+    """A text on one line that can do no harm on a screen: control and undecodable characters are spelt out."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
 def copy_key(item: str, semitones: int, stretch: float) -> str:
     """The key of one copy of an item: `item#+0@1` is the original."""
     return f"{item}#{semitones:+d}@{shortest_decimal(stretch)}"
