@@ -1,15 +1,34 @@
-"""Near copies: which pieces are likely to be the same music, by their sketches, at a cost linear in their number."""
+"""Near copies: which pieces are likely to be the same music, by their sketches, at a cost linear in their number.
+
+The share of hashes that two sketches have in common, of the smaller one's, measured on 330 performances of MAESTRO, 60
+songs of POP909, 174 files of several instruments and 364 chorales of Bach:
+
+| pieces                                                                            | least | 1 % below | median |
+| --------------------------------------------------------------------------------- | ----- | --------- | ------ |
+| a file and its copy: other key, tempo x 0.5 to 2, begun later, 220 ticks a quarter | 0.78  | 0.84      | 0.97   |
+| the same two decoded from shards, where times are whole hundredths of a second    | 0.53  | 0.66      | 0.84   |
+| two performances of one composition (110 pairs of equal titles in MAESTRO)        | 0     | 0         | 0.34   |
+| pieces of different groups (136,000 pairs): 0.22 at most, over 0.1 in 36 pairs    | 0     | 0         | 0      |
+
+So a quarter (and three hashes) says "one composition": enough to keep groups in one split, where a mistake costs
+nothing. It joins 57 titles of the MAESTRO sample to others, all of them spellings of one work, and no two pieces of
+different official splits. It is no proof of a copy: that takes the onsets (`alignment`).
+"""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
-from beam_pipelines.fingerprints import sketch_hashes
+import numpy as np
+
+from beam_pipelines.fingerprints import Hashes, sketch_hashes
 
 LEAST_SHARED = 3
 LEAST_SHARE = 0.25
 _WORTH_A_LOOK = 0.125
 MOST_HOLDERS = 64
 """How many pieces are remembered for one hash: what more of them hold says little, and must not cost their square."""
+_AT_ONCE = 10_000
 
 
 def agree(shared: int, smaller: int) -> bool:
@@ -23,31 +42,58 @@ def worth_a_look(shared: int, smaller: int) -> bool:
 
 
 class Index:
-    """Sketches by their hashes: whose sketch shares how much with this one? A question costs the same at any size."""
+    """Sketches by their hashes: whose sketch shares how much with this one? A question costs the same at any size.
 
-    def __init__(self) -> None:
+    Only hashes that several of the given sketches hold are kept, so that memory grows with what pieces have in common.
+    """
+
+    def __init__(self, sketches: Sequence[str]) -> None:
+        self._repeated = _repeated(sketches)
         self._holders: dict[int, list[int]] = {}
         self._sizes: dict[int, int] = {}
 
-    def add(self, number: int, hashes: Sequence[int]) -> None:
-        """Remembers the sketch of a numbered piece."""
-        self._sizes[number] = len(hashes)
+    def add(self, number: int, text: str) -> None:
+        """Remembers one of the sketches under a number."""
+        hashes, self._sizes[number] = self._known(text)
         for value in hashes:
             holders = self._holders.setdefault(value, [])
             if len(holders) < MOST_HOLDERS:
                 holders.append(number)
 
-    def sharing(self, hashes: Sequence[int]) -> list[tuple[int, int, int]]:
-        """(number, hashes in common, hashes of the smaller sketch) of all that have any in common, the most first."""
-        counts = Counter(number for value in hashes for number in self._holders.get(value, ()))
-        found = [(number, shared, min(len(hashes), self._sizes[number])) for number, shared in counts.items()]
-        return sorted(found, key=lambda sharer: (-sharer[1], sharer[0]))
+    def sharing(self, text: str, enough: Callable[[int, int], bool]) -> list[int]:
+        """Numbers of the pieces that share enough with this sketch, the most first.
+
+        Args:
+            text: a sketch.
+            enough: of hashes in common and hashes of the smaller sketch: `agree` or `worth_a_look`.
+        """
+        hashes, size = self._known(text)
+        counts = Counter(chain.from_iterable(self._holders.get(value, ()) for value in hashes))
+        found = [
+            (-shared, number) for number, shared in counts.items() if enough(shared, min(size, self._sizes[number]))
+        ]
+        return [number for _, number in sorted(found)]
+
+    def _known(self, text: str) -> tuple[list[int], int]:
+        """Those hashes of a sketch that can be shared, and how many it has in all."""
+        hashes = sketch_hashes(text)
+        if not len(self._repeated):
+            return [], len(hashes)
+        at = np.minimum(np.searchsorted(self._repeated, hashes), len(self._repeated) - 1)
+        return hashes[self._repeated[at] == hashes].tolist(), len(hashes)
 
 
-def alike(sketches: Iterable[str]) -> Iterator[tuple[int, int]]:
+def _repeated(sketches: Sequence[str]) -> Hashes:
+    """The hashes that more than one sketch holds, ascending."""
+    parts = [sketch_hashes("".join(sketches[at : at + _AT_ONCE])) for at in range(0, len(sketches), _AT_ONCE)]
+    hashes = np.concatenate([np.zeros(0, np.uint64), *parts])
+    hashes.sort()
+    return np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
+
+
+def alike(sketches: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Pairs of places (earlier, later) of sketches that agree, enough of them to join all that are alike."""
-    index = Index()
+    index = Index(sketches)
     for place, text in enumerate(sketches):
-        hashes = sketch_hashes(text).tolist()
-        yield from ((other, place) for other, *found in index.sharing(hashes) if agree(*found))
-        index.add(place, hashes)
+        yield from ((other, place) for other in index.sharing(text, agree))
+        index.add(place, text)

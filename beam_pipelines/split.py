@@ -9,9 +9,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 
 from beam_pipelines.alignment import Copy, copy_of
-from beam_pipelines.fingerprints import sketch_hashes
 from beam_pipelines.near_copies import Index, alike, worth_a_look
 from schemas.hashing import stable_hash, uniform
 from schemas.music import Piece
@@ -58,7 +58,7 @@ def merged_groups(pieces: Iterable[tuple[str, str] | tuple[str, str, str]]) -> d
 
     for group, fingerprint, *_ in known:
         join(group, first.setdefault(fingerprint, group))
-    for earlier, later in alike(piece[2] if len(piece) > 2 else "" for piece in known):
+    for earlier, later in alike([piece[2] if len(piece) > 2 else "" for piece in known]):
         join(known[earlier][0], known[later][0])
     return {group: root(group) for group in parent}
 
@@ -110,20 +110,17 @@ def near_leaks(
     asked for at most nine pieces for each that shares anything with another split.
     """
     loaded = lru_cache(_LOADED)(load)
-    by_split: dict[str, list[tuple[str, list[int]]]] = defaultdict(list)
-    for name, split, text in sorted(pieces):
-        by_split[split].append((name, sketch_hashes(text).tolist()))
-    index = Index()
-    names: list[str] = []
-    for split in sorted(by_split, key=_rank):
-        for name, hashes in by_split[split]:
-            likely = [names[number] for number, *found in index.sharing(hashes) if worth_a_look(*found)]
-            leak = _first_leak(name, likely[:_TRIED], loaded)
+    ordered = sorted(pieces, key=lambda piece: (_rank(piece[1]), piece[0]))
+    index = Index([text for *_, text in ordered])
+    for _, members in groupby(enumerate(ordered), key=lambda piece: piece[1][1]):
+        of_split = list(members)
+        for _, (name, _, text) in of_split:
+            likely = [ordered[number][0] for number in index.sharing(text, worth_a_look)[:_TRIED]]
+            leak = _first_leak(name, likely, loaded)
             if leak:
                 yield name, leak
-        for name, hashes in by_split[split]:
-            index.add(len(names), hashes)
-            names.append(name)
+        for number, (_, _, text) in of_split:
+            index.add(number, text)
 
 
 def _first_leak(name: str, likely: Sequence[str], load: Callable[[str], Piece | None]) -> NearLeak | None:

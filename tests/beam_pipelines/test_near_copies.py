@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from beam_pipelines.corpora.maestro import Maestro
 from beam_pipelines.fingerprints import SKETCH_SIZE, sketch, sketch_hashes
-from beam_pipelines.near_copies import MOST_HOLDERS, Index, agree, alike
+from beam_pipelines.near_copies import MOST_HOLDERS, Index, agree, alike, worth_a_look
 from beam_pipelines.split import merged_groups, near_leaks
 from media.midi import read_midi, write_midi
 from schemas.music import Notes, Piece, transpose
@@ -110,12 +110,31 @@ def test_drums_do_not_change_the_sketch_of_what_plays_with_them():
     assert sketch(both) == sketch(piece)
 
 
+def written(*hashes: int) -> str:
+    return "".join(f"{value:012x}" for value in hashes)
+
+
 def test_the_pieces_of_a_hash_that_all_share_are_remembered_up_to_a_limit():
-    index = Index()
-    for number in range(10 * MOST_HOLDERS):
-        index.add(number, [1, 2, 3, 1000 + number])
-    assert len(index.sharing([1, 2, 3])) == MOST_HOLDERS
-    assert index.sharing([3, 1005]) == [(5, 2, 2), *((number, 1, 2) for number in range(MOST_HOLDERS) if number != 5)]
+    sketches = [written(1, 2, 3, 1000 + number) for number in range(10 * MOST_HOLDERS)]
+    index = Index([*sketches, written(1005)])
+    for number, text in enumerate(sketches):
+        index.add(number, text)
+    assert len(index.sharing(written(1, 2, 3), worth_a_look)) == MOST_HOLDERS
+    assert index.sharing(written(3, 1005), worth_a_look) == [5, *range(5), *range(6, MOST_HOLDERS)]
+
+
+def test_hashes_that_one_piece_alone_holds_count_for_the_size_of_its_sketch():
+    sketches = [written(1, 2, 3, *range(10, 20)), written(1, 2, 3, *range(20, 29))]
+    asked = []
+    index = Index(sketches)
+    index.add(0, sketches[0])
+    index.sharing(sketches[1], lambda *found: asked.append(found) or True)
+    assert asked == [(3, 12)]
+
+
+@pytest.mark.parametrize(("shared", "smaller", "told"), [(2, 4, False), (3, 12, True), (3, 13, False), (8, 32, True)])
+def test_a_quarter_of_the_smaller_sketch_and_three_hashes_are_one_composition(shared, smaller, told):
+    assert agree(shared, smaller) is told
 
 
 def test_hundreds_of_copies_are_joined_without_comparing_each_with_each():
