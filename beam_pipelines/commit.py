@@ -93,7 +93,7 @@ def commit(build: Build, how: Mapping[str, Any]) -> None:
     held = {split: manifest.records(split) for split in SPLITS}
     check_account(ledger, listed_items(folder), held, bad)
     _remove_strays(folder, shards)
-    _write_description(build, folder, manifest, ledger, shard_reports, how)
+    _write_description(build, folder, manifest, endings, shard_reports, how)
     _write_rebuild(folder, shard_reports)
     _seal(folder, shards)
     finish(build.output, build.replaces)
@@ -158,12 +158,12 @@ def _write_description(
     build: Build,
     folder: Folder,
     manifest: Manifest,
-    ledger: Sequence[Mapping[str, Any]],
+    endings: Sequence[Ending],
     shard_reports: Sequence[Mapping[str, Any]],
     how: Mapping[str, Any],
 ) -> None:
     texts = {
-        LEDGER: "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in ledger),
+        LEDGER: "".join(json.dumps(ending.ledger_line, separators=(",", ":")) + "\n" for ending in endings),
         "features.json": _pretty(features_to_json(manifest.all_features)),
         MANIFEST: manifest_to_json(manifest),
         "config.json": _pretty(build_to_json(build)),
@@ -172,8 +172,16 @@ def _write_description(
     for name, text in texts.items():
         write_atomic(folder.path(name), text.encode("utf-8", "backslashreplace"))
     statistics, dropped_copies = sums(shard_reports)
-    ignored, reports = build.corpus.ignored(build.input), build.corpus.reports(build.input)
+    ignored, reports = build.corpus.ignored(build.input), [*build.corpus.reports(build.input), *_hanging(endings)]
     write_documents(folder.root, build.corpus, manifest, statistics, dropped_copies, ignored, reports)
+
+
+def _hanging(endings: Sequence[Ending]) -> list[str]:
+    """What is to be said of notes that were dropped, where there are any."""
+    counts = [ending.report.measures.hanging_notes for ending in endings if ending.decision.status == "written"]
+    if not any(counts):
+        return []
+    return [f"{sum(counts)} of the notes of {sum(map(bool, counts))} inputs are never released, so they were dropped"]
 
 
 def _write_rebuild(folder: Folder, shard_reports: Sequence[Mapping[str, Any]]) -> None:

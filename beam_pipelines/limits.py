@@ -37,6 +37,7 @@ class Measures:
         notes_per_second: how many begin in the busiest second of the clock (from 0 to 1 s, 1 to 2 s, …).
         controls: events of controllers.
         tracks: instruments inside the file.
+        hanging_notes: notes that are never released; they are dropped, and counted here.
     """
 
     seconds: float = 0.0
@@ -44,12 +45,20 @@ class Measures:
     notes_per_second: int = 0
     controls: int = 0
     tracks: int = 0
+    hanging_notes: int = 0
 
 
 def measured(piece: Piece) -> Measures:
     """How much music a piece holds."""
     tracks = (int(numbers.max(initial=-1)) + 1 for numbers in (piece.notes.track, piece.controls.track))
-    return Measures(piece.seconds, len(piece.notes), _busiest_second(piece), len(piece.controls), max(tracks))
+    return Measures(
+        seconds=piece.seconds,
+        notes=len(piece.notes),
+        notes_per_second=_busiest_second(piece),
+        controls=len(piece.controls),
+        tracks=max(tracks),
+        hanging_notes=int(piece.labels.get("hanging_notes", 0)),
+    )
 
 
 def _busiest_second(piece: Piece) -> int:

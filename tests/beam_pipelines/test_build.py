@@ -278,3 +278,13 @@ def test_a_full_disk_is_said_in_one_sentence(tmp_path):
 def test_a_corpus_without_its_folder_is_refused(tmp_path):
     with pytest.raises(UsageError, match="--input is missing"):
         prepare(replace(build_of(tmp_path), input=""), [], as_json=False)
+
+
+def test_notes_that_were_dropped_because_they_never_end_are_counted(tmp_path):
+    folder = midi_folder(tmp_path / "in", 3)
+    events = bytes.fromhex("00903c40 603c00") + bytes.fromhex("003c40 603c00") * 199 + bytes.fromhex("003d40 00ff2f00")
+    header = b"MThd" + (6).to_bytes(4, "big") + bytes.fromhex("0000 0001 01e0")
+    (folder / "hanging.mid").write_bytes(header + b"MTrk" + len(events).to_bytes(4, "big") + events)
+    build = build_of(tmp_path)
+    assert prepare(build, [], as_json=False) == 0
+    assert "1 of the notes of 1 inputs" in (Path(build.output) / "stats.json").read_text()
