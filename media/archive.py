@@ -29,6 +29,8 @@ LARGEST_RATIO = 200
 _FREE_OF_RATIO = 1 << 20
 _FREE_OF_TOTAL_RATIO = 64 << 20
 _LARGEST_DIRECTORY = 64 << 20
+# What zipfile reads to find the list of members: the end of the file.
+_END_AND_COMMENT = 1 << 17
 _ENTRY = b"PK\x01\x02"
 _LOCAL = struct.Struct("<4s2xHH16xHH")
 _STORED, _DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
@@ -162,7 +164,7 @@ class _Bounded(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         if size > _LARGEST_DIRECTORY:
             raise InputError(f"{self._where}: its list of members has {size:,} bytes. Give the unpacked folder.")
-        data = self._file.read(size if size >= 0 else _LARGEST_DIRECTORY) or b""
+        data = self._file.read(size if size >= 0 else _END_AND_COMMENT) or b""
         if data.count(_ENTRY) > MOST_MEMBERS:
             raise InputError(f"{self._where}: holds more than {MOST_MEMBERS:,} members. Give the unpacked folder.")
         return data
