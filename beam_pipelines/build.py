@@ -15,7 +15,7 @@ from beam_pipelines.finish import REPLACED, finish, is_dataset, is_pending, remo
 from beam_pipelines.folder import WORKING, Folder, read_lines, read_value, remove_scratch, write_value
 from beam_pipelines.launch import check_beam_options, check_runner, engine, run, terminated
 from beam_pipelines.listing import write_listing
-from beam_pipelines.lock import locked
+from beam_pipelines.lock import locked, remove_dead_lock
 from beam_pipelines.outcome import told
 from beam_pipelines.progress import Display, forget_ticks
 from beam_pipelines.retry import check_retry, nothing_to_retry, take_over
@@ -122,11 +122,12 @@ def _build(build: Build, folder: Folder, beam_options: Sequence[str]) -> int:
     try:
         run(where, lambda pipeline: graph(pipeline, build, listing.parts, where.workers, how), display)
     except StrettoError as error:
-        # A worker may be lost after its last step: then everything is there.
+        if not isinstance(error, Interrupted) and os.path.exists(folder.decisions):
+            print(table(account(read_lines(folder.decisions))), file=sys.stderr)
         if not isinstance(error, Interrupted) or not _is_made(build, how):
-            if not isinstance(error, Interrupted) and os.path.exists(folder.decisions):
-                print(table(account(read_lines(folder.decisions))), file=sys.stderr)
             raise
+        # A worker was lost when everything was there already; only what it replaced may still be.
+        remove_replaced(build.output)
     return int(read_value(os.path.join(build.output, "provenance.json"))["kept_shards"])
 
 
@@ -151,6 +152,7 @@ def check_output(build: Build) -> None:
     if not is_dataset(build.output):
         raise UsageError(f"{build.output}: something else is there, and it is not replaced. Choose another --output.")
     if not build.replaces:
+        remove_dead_lock(build.building)
         raise UsageError(
             f"{build.output}: a dataset is there already. Choose another --output, or replace it with --overwrite."
         )

@@ -68,6 +68,19 @@ def _locked_file(path: str) -> int:
         os.close(descriptor)
 
 
+def remove_dead_lock(folder: str) -> None:
+    """Removes the lock of a launcher that was killed when there was nothing left to do; one that is held stays."""
+    path = os.path.abspath(folder) + ".lock"
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                os.unlink(path)
+        finally:
+            os.close(descriptor)
+
+
 def _introduce(descriptor: int, path: str) -> None:
     """Says in the lock who holds it."""
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -25,8 +25,8 @@ def command(building: str) -> str:
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     call = f"main({building!r}, {os.getpid()})"
     code = f"import sys; sys.path.insert(0, {root!r}); from beam_pipelines.worker import main; {call}"
-    # exec: the worker must be the launcher's own child, not a shell's. -P: the folder that a user stands in, which may be
-    # a stranger's download, holds data; without it a logging.py that lies there would be run in place of Python's.
+    # exec: the worker must be the launcher's own child, not a shell's. -P: the folder that a user stands in, which may
+    # be a stranger's download, holds data; without it a logging.py there would be run in place of Python's.
     return f"exec {shlex.quote(sys.executable)} -P -c {shlex.quote(code)}"
 
 

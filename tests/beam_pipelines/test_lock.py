@@ -4,12 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from beam_pipelines.lock import join_workers, locked, workers_of
+from beam_pipelines.lock import join_workers, locked, remove_dead_lock, workers_of
 from schemas.errors import MachineError
 
 HOLD = """
@@ -64,6 +65,44 @@ def test_a_new_launcher_waits_for_the_workers_of_a_dead_one(tmp_path, holder, mo
     monkeypatch.setattr("beam_pipelines.lock._WAIT_SECONDS", 0.3)
     with pytest.raises(MachineError, match="workers of an earlier build"), locked(str(tmp_path)):
         pass
+
+
+def test_the_lock_of_a_killed_launcher_can_be_cleared_away_but_not_that_of_a_living_one(tmp_path, holder):
+    path, process = Path(f"{tmp_path}.lock"), holder("launcher")
+    remove_dead_lock(str(tmp_path))
+    assert path.exists()
+    process.kill()
+    process.wait()
+    assert path.exists()
+    remove_dead_lock(str(tmp_path))
+    remove_dead_lock(str(tmp_path))
+    assert not path.exists()
+
+
+def test_a_lock_that_was_just_taken_is_not_said_to_be_a_dead_process_s(tmp_path, holder):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    process = holder("launcher")
+    lock, held = Path(f"{tmp_path}.lock"), Path(f"{tmp_path}.lock").read_text()
+    lock.write_text(held.replace(str(process.pid), str(dead.pid)))
+    threading.Timer(0.3, lock.write_text, [held]).start()
+    with pytest.raises(MachineError, match=f"process {process.pid} on "), locked(str(tmp_path)):
+        pass
+
+
+def test_what_is_no_lock_is_not_followed_and_not_written_to(tmp_path):
+    (tmp_path / "letters.txt").write_text("dear all")
+    (tmp_path / "out.building.lock").symlink_to(tmp_path / "letters.txt")
+    with pytest.raises(MachineError, match=r"out\.building\.lock: cannot be written"):
+        with locked(str(tmp_path / "out.building")):
+            pass
+    assert (tmp_path / "letters.txt").read_text() == "dear all"
+
+
+def test_a_folder_in_which_nothing_was_done_is_removed(tmp_path):
+    with locked(str(tmp_path / "out.building")):
+        assert (tmp_path / "out.building" / "workers").exists()
+    assert not os.listdir(tmp_path)
 
 
 def test_a_folder_can_be_locked_again_afterwards(tmp_path):

@@ -1,0 +1,108 @@
+"""`stretto prepare` that dies at an exact place: killed by its own hand, at the n-th file of some name that it touches.
+
+The system tells a process of its own file operations before they happen (audit events). So a kill can be placed between
+two renames, which no watcher from outside would hit. Run as: python -m tests.hostile.dying_prepare BLOW prepare …
+"""
+
+import json
+import os
+import re
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+_PATHS = {"open": 1, "os.rename": 2, "os.remove": 1, "os.rmdir": 1, "os.mkdir": 1, "os.truncate": 1, "os.link": 2}
+"""How many of an event's first arguments are paths."""
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+@dataclass(frozen=True)
+class Blow:
+    """Where a process dies.
+
+    Attributes:
+        path: regular expression that the path must match; of a rename the old and the new name, joined by " -> ".
+        event: the kind of operation, "" for any that changes something.
+        times: at the how-maniest such operation.
+        launcher: whether the process that started this one dies in its place (and this one with it).
+    """
+
+    path: str = ""
+    event: str = ""
+    times: int = 1
+    launcher: bool = False
+
+
+def changed_paths(event: str, arguments: tuple) -> str | None:
+    """What an audit event is about to change, or None where it changes no file."""
+    if event not in _PATHS:
+        return None
+    if event == "open" and (isinstance(arguments[0], int) or not (arguments[2] or 0) & _WRITES):
+        return None
+    paths = arguments[: _PATHS[event]]
+    return " -> ".join(os.fsdecode(path) if isinstance(path, str | bytes) else str(path) for path in paths)
+
+
+def on_change(act: Callable[[str, str], None]) -> None:
+    """Calls `act` with the kind and the paths of each change that this process is about to make to a file."""
+
+    def hook(event: str, arguments: tuple) -> None:
+        paths = changed_paths(event, arguments)
+        if paths is not None:
+            act(event, paths)
+
+    sys.addaudithook(hook)
+
+
+def arm(blow: Blow) -> None:
+    """Makes this process die at its place."""
+    found = 0
+
+    def count(event: str, paths: str) -> None:
+        nonlocal found
+        if blow.event in ("", event) and re.search(blow.path, paths):
+            found += 1
+            if found == blow.times:
+                os.kill(os.getppid() if blow.launcher else os.getpid(), signal.SIGKILL)
+                time.sleep(60)
+
+    on_change(count)
+
+
+def words(blow: Blow) -> list[str]:
+    """The command in front of `prepare …`."""
+    return [sys.executable, "-m", "tests.hostile.dying_prepare", json.dumps(asdict(blow))]
+
+
+def main(arguments: list[str]) -> int:
+    """Arms this process, or with several workers these, and runs the command."""
+    import beam_pipelines.launch
+    import stretto
+
+    def command(building: str) -> str:
+        call = f"serve({arguments[0]!r}, {building!r}, {os.getpid()})"
+        code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tests.hostile.dying_prepare import serve; {call}"
+        return f"exec {shlex.quote(sys.executable)} -c {shlex.quote(code)}"
+
+    beam_pipelines.launch.command = command
+    blow = Blow(**json.loads(arguments[0]))
+    if not blow.launcher:
+        arm(blow)
+    return stretto.main(arguments[1:])
+
+
+def serve(blow: str, building: str, launcher: int) -> None:
+    """An armed worker."""
+    from beam_pipelines.worker import main as serve_launcher
+
+    arm(Blow(**json.loads(blow)))
+    serve_launcher(building, launcher)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
