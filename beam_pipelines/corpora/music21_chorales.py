@@ -44,6 +44,8 @@ _ENTRY_FORMAT = 1
 # The longest chorale has 1.4 MB; music21 needs some fifty times the size of a score in memory.
 _LARGEST_SCORE = 8 * 1024 * 1024
 _OPENING_NOTES = 8
+# Scores define none. One that does could grow to gigabytes out of some lines, or ask for other files.
+_ENTITY = "<!ENTITY"
 
 
 @dataclass(frozen=True)
@@ -228,8 +230,7 @@ def _score_text(data: bytes, path: str) -> str:
         text = archive.read(names[0], _LARGEST_SCORE).decode("utf-8")
     except UnicodeDecodeError as error:
         raise Unreadable("bad-mxl", f"{path}: {names[0]} is not UTF-8: {error}") from error
-    # Scores define none. One that does could grow to gigabytes out of some lines, or ask for other files.
-    if "<!ENTITY" in text:
+    if _ENTITY in text:
         raise Unreadable("bad-musicxml", f"{path}: {names[0]} defines entities, which no score needs")
     return text
 
