@@ -51,9 +51,16 @@ def diverged(course: Course, checkpoints: Checkpoints, place: Place, found: NotF
     return DivergedError(
         f"step {found.step}: {found.what} is {found.value}, at learning rate {rate:.3g}. Its batch: "
         f"{_shown(examples)}; {_written(course, told)}. State before it: {saved}. Look at these examples, or start "
-        f"another run with a lower --learning-rate or with --clip 1 (--init {course.folder} begins with the best "
-        "weights of this one)."
+        f"another run with a lower --learning-rate or with --clip 1{_hint(course, checkpoints)}."
     )
+
+
+def _hint(course: Course, checkpoints: Checkpoints) -> str:
+    # Where none was scored, the best is the newest, which may be on its way to ruin.
+    best = checkpoints.best()
+    if best is None or checkpoints.state(best).score is None:
+        return ""
+    return f" (--init {course.folder} begins with this one's best weights, of step {best})"
 
 
 def _shown(examples: list[dict[str, Any]]) -> str:
@@ -95,6 +102,8 @@ def state_before(course: Course, checkpoints: Checkpoints, step: int, stop: Stop
     """Saves the state before a step. Returns the newest step that is saved before it, and a phrase that says so."""
     reason, target = "", step - 1
     while target >= 0:
+        if checkpoints.newest(target)[0] == target:
+            break
         try:
             save(course, checkpoints, replay(course, checkpoints, target, stop), None)
             break

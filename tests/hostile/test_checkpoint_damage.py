@@ -1,4 +1,4 @@
-"""Damaged checkpoints: whatever is done to a file of one, it is noticed, the file is named, and an older one is used."""
+"""Damaged checkpoints: whatever is done to a file of one is noticed, the file is named, and an older one is used."""
 
 import json
 import os
