@@ -18,6 +18,7 @@ different official splits. It is no proof of a copy: that takes the onsets (`ali
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,6 +42,14 @@ def worth_a_look(shared: int, smaller: int) -> bool:
     return shared >= _WORTH_A_LOOK * smaller
 
 
+class Sharer(NamedTuple):
+    """A piece by its number, hashes that its sketch shares with another, and hashes of the smaller of the two."""
+
+    number: int
+    shared: int
+    smaller: int
+
+
 class Index:
     """Sketches by their hashes: whose sketch shares how much with this one? A question costs the same at any size.
 
@@ -60,8 +69,8 @@ class Index:
             if len(holders) < MOST_HOLDERS:
                 holders.append(number)
 
-    def sharing(self, text: str, enough: Callable[[int, int], bool]) -> list[int]:
-        """Numbers of the pieces that share enough with this sketch, the most first.
+    def sharing(self, text: str, enough: Callable[[int, int], bool]) -> list[Sharer]:
+        """The pieces that share enough with this sketch, the most first.
 
         Args:
             text: a sketch.
@@ -69,10 +78,8 @@ class Index:
         """
         hashes, size = self._known(text)
         counts = Counter(chain.from_iterable(self._holders.get(value, ()) for value in hashes))
-        found = [
-            (-shared, number) for number, shared in counts.items() if enough(shared, min(size, self._sizes[number]))
-        ]
-        return [number for _, number in sorted(found)]
+        sharers = (Sharer(number, shared, min(size, self._sizes[number])) for number, shared in counts.items())
+        return sorted((it for it in sharers if enough(it.shared, it.smaller)), key=lambda it: (-it.shared, it.number))
 
     def _known(self, text: str) -> tuple[list[int], int]:
         """Those hashes of a sketch that can be shared, and how many it has in all."""
@@ -95,5 +102,5 @@ def alike(sketches: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Pairs of places (earlier, later) of sketches that agree, enough of them to join all that are alike."""
     index = Index(sketches)
     for place, text in enumerate(sketches):
-        yield from ((other, place) for other in index.sharing(text, agree))
+        yield from ((other.number, place) for other in index.sharing(text, agree))
         index.add(place, text)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import groupby
 
 from beam_pipelines.alignment import Copy, copy_of
-from beam_pipelines.near_copies import Index, alike, worth_a_look
+from beam_pipelines.near_copies import Index, Sharer, agree, alike, worth_a_look
 from schemas.hashing import stable_hash, uniform
 from schemas.music import Piece
 from schemas.naming import SPLITS
@@ -106,29 +106,34 @@ def near_leaks(
 ) -> Iterator[tuple[str, NearLeak]]:
     """Names of pieces that are copies of one in a split that goes before; pieces are (name, split, sketch).
 
-    Sketches say only which pairs to look at. `load` gives a piece by its name (None: it cannot be read any more) and is
+    Sketches say only which pairs to look at, but where one is a part of the other they must agree: what `merged_groups`
+    would not have kept together is no leak. `load` gives a piece by its name (None: it cannot be read any more) and is
     asked for at most nine pieces for each that shares anything with another split.
     """
     loaded = lru_cache(_LOADED)(load)
     ordered = sorted(pieces, key=lambda piece: (_rank(piece[1]), piece[0]))
+    names = [name for name, *_ in ordered]
     index = Index([text for *_, text in ordered])
-    for _, members in groupby(enumerate(ordered), key=lambda piece: piece[1][1]):
-        of_split = list(members)
-        for _, (name, _, text) in of_split:
-            likely = [ordered[number][0] for number in index.sharing(text, worth_a_look)[:_TRIED]]
-            leak = _first_leak(name, likely, loaded)
+    for _, of_split in groupby(range(len(ordered)), key=lambda number: ordered[number][1]):
+        numbers = list(of_split)
+        for number in numbers:
+            likely = index.sharing(ordered[number][2], worth_a_look)[:_TRIED]
+            leak = _near_leak(names[number], likely, names, loaded)
             if leak:
-                yield name, leak
-        for number, (_, _, text) in of_split:
-            index.add(number, text)
+                yield names[number], leak
+        for number in numbers:
+            index.add(number, ordered[number][2])
 
 
-def _first_leak(name: str, likely: Sequence[str], load: Callable[[str], Piece | None]) -> NearLeak | None:
-    for keeper in likely:
-        original, piece = load(keeper), load(name)
-        copy = copy_of(original, piece) if original is not None and piece is not None else None
-        if copy:
-            return NearLeak(keeper, copy)
+def _near_leak(
+    name: str, likely: Iterable[Sharer], names: Sequence[str], load: Callable[[str], Piece | None]
+) -> NearLeak | None:
+    """The first of the likely originals that a piece is a copy of."""
+    for sharer in likely:
+        keeper, piece = load(names[sharer.number]), load(name)
+        copy = copy_of(keeper, piece) if keeper is not None and piece is not None else None
+        if copy and (copy.is_whole or agree(sharer.shared, sharer.smaller)):
+            return NearLeak(names[sharer.number], copy)
     return None
 
 

@@ -127,3 +127,17 @@ def test_prepare_keeps_copies_together_in_splits_of_its_own_and_verify_agrees(tm
         together = {splits[f"midi/{kind}{number:03d}.mid"] for kind in ("", "copy ", "loud ")}
         assert len(together) == 1, number
     assert verify(build.output).counts == {}
+
+
+def test_prepare_and_verify_agree_on_parts_of_any_length(tmp_path):
+    for number in range(20):
+        piece = made_piece(number, notes=400)
+        write_piece(tmp_path / "in", f"{number:03d}.mid", piece)
+        cut = replace(piece, notes=piece.notes.select(slice(20, 60 + 15 * number)))
+        write_piece(tmp_path / "in", f"part {number:03d}.mid", at_resolution(copied(cut, 3, 0.7), 220))
+    build = build_of(tmp_path, splits="train=0.4,validation=0.3,test=0.3")
+    assert prepare(build, [], as_json=False) == 0
+    splits = splits_of(build.output)
+    apart = [n for n in range(20) if splits[f"midi/{n:03d}.mid"] != splits[f"midi/part {n:03d}.mid"]]
+    assert apart and max(apart) < 10, "parts of over a half stay with their whole"
+    assert verify(build.output).counts == {}
