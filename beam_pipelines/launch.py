@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 from beam_pipelines.beam_import import without_unneeded_packages
 from beam_pipelines.config import LOCAL_RUNNERS, Build
-from beam_pipelines.folder import Folder
+from beam_pipelines.folder import Folder, cannot_write
 from beam_pipelines.lock import workers_of
 from beam_pipelines.outcome import explained, reserve
 from beam_pipelines.progress import Display
@@ -88,7 +89,8 @@ def engine(build: Build, workers: int, beam_options: Sequence[str]) -> Engine:
 def run(where: Engine, graph: Callable[[Any], None], display: Display) -> None:
     """Runs the graph to its end. Raises what a stage told of, or Interrupted where it stands still for good."""
     reserve(display.folder)
-    pipeline = beam.Pipeline(runner=where.runner, options=where.options)
+    with _temporary_files_in(display.folder.path("progress", "scratch")):
+        pipeline = beam.Pipeline(runner=where.runner, options=where.options)
     graph(pipeline)
     failure: list[BaseException] = []
     lost: list[str] = []
@@ -111,6 +113,20 @@ def run(where: Engine, graph: Callable[[Any], None], display: Display) -> None:
                 end_workers(display.folder, workers)
     if failure:
         raise _told(display.folder, failure[0]) from failure[0]
+
+
+@contextmanager
+def _temporary_files_in(place: str) -> Iterator[None]:
+    """Beam makes a folder for each pipeline in /tmp, where each killed build would leave one, and which may be full."""
+    before = tempfile.tempdir
+    try:
+        os.makedirs(place, exist_ok=True)
+        tempfile.tempdir = place
+        yield
+    except OSError as error:
+        raise cannot_write(str(error.filename or place), error) from error
+    finally:
+        tempfile.tempdir = before
 
 
 def _told(folder: Folder, error: BaseException) -> BaseException:
