@@ -16,8 +16,11 @@ BACKENDS = ("auto", "tensorflow", "jax")
 PRECISIONS = ("float32", "mixed_bfloat16")
 OPTIMISERS = ("adam", "adamw")
 SCHEDULES = ("rsqrt", "cosine", "constant")
+ON_CORRUPT = ("fail", "skip")
 
-CHANGEABLE = frozenset({"steps", "batch", "checkpoint_every", "sample_every", "log_every", "keep", "keep_every"})
+CHANGEABLE = frozenset(
+    {"steps", "batch", "checkpoint_every", "sample_every", "log_every", "keep", "keep_every", "on_corrupt"}
+)
 """Settings that a run may be continued with other values of; `steps` may only grow."""
 
 
@@ -46,6 +49,11 @@ class TrainSettings:
     epsilon: float = setting(1e-9, help="added to the root of the second moment")
     weight_decay: float = setting(0.0, help="decay of matrices per unit of learning rate (adamw)")
     clip: float = setting(0.0, help="largest global norm of the gradient; 0 clips nothing")
+    on_corrupt: str = setting(
+        "fail",
+        help="skip goes on where a record of a shard is not what was written: it counts nothing, and is reported",
+        choices=ON_CORRUPT,
+    )
     checkpoint_every: int = setting(
         1000, help="steps between checkpoints; each is preceded by an evaluation on validation"
     )

@@ -7,147 +7,28 @@ cost, and another size of batch changes neither the order nor the examples. Ever
 
 from __future__ import annotations
 
-import mmap
-import os
 import queue
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
-import google_crc32c
 import numpy as np
 
 from schemas.errors import InputError, UsageError
 from schemas.feature import Features, Record, RecordError
 from schemas.manifest import Manifest
-from schemas.naming import index_name
-from schemas.record import FRAMING_BYTES, MASK_DELTA, CorruptRecord, from_example, masked_crc, read_index
+from schemas.record import CorruptRecord, from_example
 from trainer.order import order_in_parts
-from trainer.spans import Bytes, find, join, make_fields
+from trainer.shards import open_shards
+from trainer.spans import find, make_fields
 from trainer.task import EXAMPLE_WEIGHT
 
 Array = np.ndarray[Any, Any]
-_HEADER_BYTES, _TRAILER_BYTES = 12, 4
 _PART_RECORDS = 512
 _PART_BYTES = 3 << 19
 """How much is read at once: enough that NumPy's own costs do not count, little enough that the memory is used again;
 larger arrays go back to the system each time, and getting them again costs twice what reading does."""
-
-
-# === Shards ===
-
-
-@dataclass(frozen=True)
-class Shards:
-    """The mapped shards of a split and where their records lie.
-
-    Attributes:
-        paths, maps: of the shards that hold records.
-        shard, offset, length: of every record, int64 [record]; length with the framing.
-        first: number of the first record of each shard.
-    """
-
-    paths: tuple[str, ...]
-    maps: tuple[mmap.mmap, ...]
-    shard: Array
-    offset: Array
-    length: Array
-    first: tuple[int, ...]
-
-    def corrupt(self, record: int, what: str) -> CorruptRecord:
-        """The error that names a record's shard, its number there and its place."""
-        shard = int(self.shard[record])
-        return CorruptRecord(self.paths[shard], record - self.first[shard], int(self.offset[record]), what)
-
-    def payloads(self, records: Array) -> Bytes:
-        """The bytes of records (int64 [record]), framing and both checksums checked. Raises CorruptRecord."""
-        framed, sums, crc, maps = [], [], google_crc32c.value, self.maps
-        offset, length = self.offset[records], self.length[records]
-        places = zip(self.shard[records].tolist(), offset.tolist(), (offset + length).tolist(), strict=True)
-        for shard, begin, end in places:
-            record = maps[shard][begin:end]
-            framed.append(record)
-            sums.append(crc(record[_HEADER_BYTES:-_TRAILER_BYTES]))
-        joined = join(framed)
-        payloads = Bytes(joined.data, joined.begin + _HEADER_BYTES, joined.end - _TRAILER_BYTES)
-        self._check(records, payloads, np.array(sums, np.uint32))
-        return payloads
-
-    def _check(self, records: Array, payloads: Bytes, sums: Array) -> None:
-        """Compares the framing around payloads with what their lengths and checksums (CRC-32C, uint32) ask for."""
-        lengths = (payloads.end - payloads.begin).tolist()
-        headers = np.frombuffer(b"".join(map(_header, lengths)), np.uint8).reshape(-1, _HEADER_BYTES)
-        self._refuse(
-            records,
-            (payloads.at(payloads.begin - _HEADER_BYTES, _HEADER_BYTES) != headers).any(axis=1),
-            "its length, or the checksum of that, does not match its index",
-        )
-        masked = ((sums >> np.uint32(15)) | (sums << np.uint32(17))) + np.uint32(MASK_DELTA)
-        stored = payloads.at(payloads.end, _TRAILER_BYTES).view("<u4")[:, 0]
-        self._refuse(records, stored != masked, "checksum of the payload does not match")
-
-    def _refuse(self, records: Array, wrong: Array, what: str) -> None:
-        if wrong.any():
-            raise self.corrupt(int(records[int(np.argmax(wrong))]), what)
-
-
-_HEADERS: dict[int, bytes] = {}
-
-
-def _header(length: int) -> bytes:
-    """The framing before a payload: its length and that length's checksum."""
-    if length not in _HEADERS:
-        text = length.to_bytes(8, "little")
-        _HEADERS[length] = text + masked_crc(text).to_bytes(4, "little")
-    return _HEADERS[length]
-
-
-def open_shards(folder: str, manifest: Manifest, split: str) -> Shards:
-    """The shards of a split, mapped. Raises InputError where one is missing or does not match its index."""
-    paths, maps, parts, first = [], [], [], [0]
-    for shard in manifest.shards_of(split):
-        if not shard.records:
-            continue
-        path = os.path.join(folder, shard.name)
-        index = _index(folder, shard.name, shard.records)
-        with _opened(path) as file:
-            maps.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        _check_index(path, index, len(maps[-1]))
-        paths.append(path)
-        parts.append(np.column_stack([np.full(len(index), len(paths) - 1, np.int64), index]))
-        first.append(first[-1] + len(index))
-    if not parts:
-        raise UsageError(
-            f"{folder}: its split {split!r} holds no records; it has {', '.join(manifest.splits) or 'none'}"
-        )
-    table = np.concatenate(parts)
-    return Shards(
-        tuple(paths), tuple(maps), table[:, 0].copy(), table[:, 1].copy(), table[:, 2].copy(), tuple(first[:-1])
-    )
-
-
-def _opened(path: str) -> Any:
-    try:
-        return open(path, "rb")
-    except FileNotFoundError:
-        raise InputError(f"{path}: this shard is missing. Run `stretto verify {os.path.dirname(path)}`.") from None
-
-
-def _index(folder: str, shard: str, records: int) -> Array:
-    path = os.path.join(folder, index_name(shard))
-    with _opened(path):
-        index = read_index(path)
-    if len(index) != records:
-        raise InputError(f"{path}: {len(index)} records, the manifest says {records}. Run `stretto verify {folder}`.")
-    return index
-
-
-def _check_index(path: str, index: Array, size: int) -> None:
-    bad = np.flatnonzero((index[:, 1] < FRAMING_BYTES) | (index.sum(axis=1) > size))
-    if bad.size:
-        offset, length = index[bad[0]]
-        raise CorruptRecord(path, int(bad[0]), int(offset), f"its index says {length} bytes, the file has {size}")
 
 
 # === Reader ===
@@ -161,28 +42,98 @@ class Reader:
         manifest: its manifest.
         split: "train", "validation" or "test".
         names: the features to read; by default all that are arrays of fixed shape. Byte strings may be asked for.
+        on_corrupt: "fail" raises CorruptRecord; "skip" puts another record in a corrupt one's place, with weight 0.
+
+    Attributes:
+        corrupt: what is wrong with each corrupt record met so far, by its number; with "skip" only.
 
     Raises:
         UsageError: the split is empty, or a feature asked for has no fixed shape and so cannot be put into batches.
-        InputError: a shard is missing or does not match its index.
+        InputError: a shard or an index is missing, or is not what the manifest says.
     """
 
-    def __init__(self, folder: str, manifest: Manifest, split: str, names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: str,
+        manifest: Manifest,
+        split: str,
+        names: Sequence[str] | None = None,
+        on_corrupt: str = "fail",
+    ) -> None:
         self.features: Features = manifest.all_features
         self.names = tuple(sorted(names)) if names is not None else fixed_names(manifest.features)
         _check_names(folder, self.names, self.features)
         self.shards = open_shards(folder, manifest, split)
         self._fields = make_fields(self.features)
+        self._skips = on_corrupt == "skip"
+        if not self._skips:
+            self.shards.check_whole()
+        self.corrupt: dict[int, str] = {}
+        self._instead: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self.shards.shard)
 
     def record(self, number: int) -> Record:
-        """One record with all its features, as the schema reads it. Raises CorruptRecord."""
-        return self._parsed([number])[0]
+        """One record with all its features, as the schema reads it; with "skip" what stands in a corrupt one's place.
 
-    def read(self, records: Array) -> dict[str, Any]:
-        """The chosen features of records (int64 [batch]): {name: [batch, ...]}, byte strings as a list."""
+        Raises:
+            CorruptRecord, InputError: as `read`.
+        """
+        return self._parsed([self._sound_from(number) if self._skips else number])[0]
+
+    def read(self, records: Array) -> tuple[dict[str, Any], Array]:
+        """The chosen features of records (int64 [batch]), and their weights.
+
+        Features are {name: [batch, ...]}, byte strings a list. Weights, float32 [batch], are 1. With "skip" the weight
+        of a corrupt record is 0, and the next sound one of the split, the same whatever was read before, stands there.
+
+        Raises:
+            CorruptRecord: a record is not what was written, and `on_corrupt` is "fail".
+            InputError: every record of the split is corrupt.
+        """
+        sound = self._known_sound(records)
+        try:
+            columns = self._columns(sound)
+        except CorruptRecord:
+            if not self._skips:
+                raise
+            for number in sound.tolist():
+                self._sound_from(number)
+            sound = self._known_sound(records)
+            columns = self._columns(sound)
+        return columns, (sound == records).astype(np.float32)
+
+    def _known_sound(self, records: Array) -> Array:
+        """The records, and in place of those that are known to be corrupt what stands there."""
+        if not self._instead:
+            return records
+        return np.array([self._instead.get(number, number) for number in records.tolist()], np.int64)
+
+    def _sound_from(self, number: int) -> int:
+        """The first record from this one on that is sound; notes the corrupt ones before it."""
+        passed = []
+        for at in chain(range(number, len(self)), range(number)):
+            if at not in self._instead and self._is_sound(at):
+                break
+            passed.append(at)
+            if at in self._instead:
+                at = self._instead[at]
+                break
+        else:
+            raise InputError(f"{self.shards.paths[0]}: every record of this split is corrupt. Prepare it again.")
+        self._instead.update(dict.fromkeys(passed, at))
+        return at
+
+    def _is_sound(self, number: int) -> bool:
+        try:
+            self._columns(np.array([number]))
+        except CorruptRecord as error:
+            self.corrupt[number] = error.what
+            return False
+        return True
+
+    def _columns(self, records: Array) -> dict[str, Any]:
         data = self.shards.payloads(records)
         if self._fields:
             fits, spans = find(data, self._fields)
@@ -211,10 +162,10 @@ class Reader:
         """Batches of the endless stream of examples, beginning with example `position`; batches cross epochs."""
         batches = self._batches_at_once(batch)
         for records in order_in_parts(seed, position, batches * batch, len(self)):
-            part = self.read(records)
+            part, weights = self.read(records)
+            part[EXAMPLE_WEIGHT] = weights
             for start in range(0, len(records), batch):
-                rows = {name: values[start : start + batch] for name, values in part.items()}
-                yield {**rows, EXAMPLE_WEIGHT: np.ones(batch, np.float32)}
+                yield {name: values[start : start + batch] for name, values in part.items()}
 
     def _batches_at_once(self, batch: int) -> int:
         records = min(_PART_RECORDS, _PART_BYTES // max(1, int(self.shards.length.mean())))
@@ -225,8 +176,8 @@ class Reader:
         count = min(len(self), limit) if limit else len(self)
         for start in range(0, count, batch):
             numbers = np.arange(start, start + batch)
-            rows = self.read(np.minimum(numbers, count - 1))
-            yield {**rows, EXAMPLE_WEIGHT: (numbers < count).astype(np.float32)}
+            rows, weights = self.read(np.minimum(numbers, count - 1))
+            yield {**rows, EXAMPLE_WEIGHT: weights * (numbers < count)}
 
 
 def fixed_names(features: Features) -> tuple[str, ...]:

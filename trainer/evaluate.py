@@ -13,20 +13,25 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from media.storage import write_atomic
-from schemas.errors import UsageError
+from schemas.errors import InputError, UsageError
 from schemas.hashing import canonical_json
 from schemas.manifest import Manifest
 from schemas.naming import SPLITS, Key
 from schemas.settings import setting, to_json
 from schemas.tokens import real_length
 from schemas.window import window_starts
+from trainer.config import ON_CORRUPT
 from trainer.metrics.likelihood import NOTHING, Likelihood, bigram_counts, bigram_nats
 from trainer.task import EXAMPLE_WEIGHT
+
+if TYPE_CHECKING:
+    from trainer.data import Reader
+    from trainer.pieces import Whole
 
 PROTOCOLS = ("segment", "sliding")
 TOKENS_AT_ONCE = 8192  # attention needs memory for the square of a window
@@ -43,6 +48,9 @@ class Evaluation:
     window: int = setting(0, help="tokens that are read at once; 0 takes the trained length")
     hop: int = setting(0, help="sliding: tokens from one window to the next; 0 takes half the window")
     batch: int = setting(0, help="windows that are scored at once; 0 takes as many as hold 8,192 tokens")
+    on_corrupt: str = setting(
+        "fail", help="skip leaves out, and names, pieces with records that are not what was written", choices=ON_CORRUPT
+    )
     allow_longer: bool = setting(False, help="read windows longer than the trained length with rotary positions")
 
     def __post_init__(self) -> None:
@@ -129,8 +137,10 @@ def evaluate(run: str, settings: Evaluation) -> dict[str, Any]:
     representation, model, step = loaded.representation, loaded.model, loaded.saved.step
     window, hop = settings.cut(model.window, loaded.task.longest(model))
     batch = settings.batch or max(1, TOKENS_AT_ONCE // window)
-    parts = [part for whole in _wholes(folder, manifest, settings.split) for part in segments(*whole, window, hop)]
-    counts = bigram_counts(_train_windows(folder, manifest), representation.size)
+    readers = _readers(folder, manifest, settings)
+    wholes, left_out = _wholes(readers[0], settings.split)
+    parts = [part for whole in wholes for part in segments(whole.copy, whole.tokens, window, hop)]
+    counts = bigram_counts(_train_windows(readers[1]), representation.size)
     rows = []
     for part, nats in zip(parts, score(model, loaded.task, parts, window, batch), strict=True):
         scored = part.tokens[part.context :]
@@ -146,6 +156,8 @@ def evaluate(run: str, settings: Evaluation) -> dict[str, Any]:
         "data_fingerprint": manifest.fingerprint,
         **{name: value for name, value in to_json(settings).items() if name not in ("data", "window", "hop", "batch")},
         **summary(rows, settings.protocol, window),
+        "corrupt_records": _corrupt_records(settings.split, *readers),
+        "left_out": left_out,
     }
     path = os.path.join(run, "evaluations", f"{settings.split}-{step}-{settings.protocol}.json")
     write_atomic(path, (json.dumps(json.loads(canonical_json(result)), indent=1) + "\n").encode())
@@ -190,23 +202,47 @@ def _finite(figures: dict[str, float]) -> dict[str, float | None]:
     return {name: value if np.isfinite(value) else None for name, value in figures.items()}
 
 
-def _wholes(folder: str, manifest: Manifest, split: str) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+def _readers(folder: str, manifest: Manifest, settings: Evaluation) -> tuple[Reader, Reader]:
+    """Of the split that is scored, and of train, on which the bigram is counted."""
     from trainer.data import Reader
-    from trainer.pieces import PIECE_FEATURES, pieces
+    from trainer.pieces import PIECE_FEATURES
 
-    for whole in pieces(Reader(folder, manifest, split, PIECE_FEATURES), lambda key: _is_scored(key, split)):
-        yield whole.copy, whole.tokens
+    return (
+        Reader(folder, manifest, settings.split, PIECE_FEATURES, settings.on_corrupt),
+        Reader(folder, manifest, "train", on_corrupt=settings.on_corrupt),
+    )
+
+
+def _wholes(reader: Reader, split: str) -> tuple[list[Whole], list[str]]:
+    """The copies that are scored, and the names of those that are not, because not all of their tokens are there."""
+    from trainer.pieces import pieces
+
+    found = list(pieces(reader, lambda key: _is_scored(key, split)))
+    whole, left_out = [one for one in found if not one.lacking], [one.copy for one in found if one.lacking]
+    if left_out and not reader.corrupt:
+        raise InputError(f"{left_out[0]}: its windows are not all in the shards. Run `stretto verify` on the dataset.")
+    if not whole:
+        raise InputError(f"{split}: no piece is left to score: each of {len(left_out)} has a corrupt record.")
+    return whole, left_out
+
+
+def _corrupt_records(split: str, scored: Reader, train: Reader) -> list[dict[str, Any]]:
+    """Every corrupt record that was met, once."""
+    from trainer.corrupt import CorruptRecords
+
+    found = CorruptRecords()
+    found.note(split, scored, sorted(scored.corrupt))
+    found.note("train", train, sorted(train.corrupt))
+    return found.take()
 
 
 def _is_scored(key: Key, split: str) -> bool:
     return key.is_original or split != "train"
 
 
-def _train_windows(folder: str, manifest: Manifest) -> Iterator[np.ndarray[Any, Any]]:
+def _train_windows(train: Reader) -> Iterator[np.ndarray[Any, Any]]:
     """The real tokens of each window of train, copies too: what the model was trained on."""
-    from trainer.data import Reader
-
-    for batch in Reader(folder, manifest, "train").in_order(256):
+    for batch in train.in_order(256):
         for row in np.flatnonzero(batch[EXAMPLE_WEIGHT]):
             record = {name: batch[name][row] for name in ("tokens", "start_token", "piece_tokens")}
             yield record["tokens"][: real_length(record)]
@@ -214,6 +250,8 @@ def _train_windows(folder: str, manifest: Manifest) -> Iterator[np.ndarray[Any, 
 
 def table(result: dict[str, Any]) -> str:
     """The figures for a person."""
+    from trainer.corrupt import sentences
+
     lines = [
         f"{result['run']}, step {result['step']}, {result['split']}: {len(result['pieces'])} pieces, "
         f"{result['tokens']:,} tokens, {result['notes']:,} notes, {result['seconds']:,.0f} s of music",
@@ -228,4 +266,5 @@ def table(result: dict[str, Any]) -> str:
     ):
         value = result[name]
         lines.append(f"  {'-' if value is None else f'{value:.4f}':>10}  {unit}")
-    return "\n".join([*lines, f"written to {result['file']}"])
+    lines += [f"  left out, because not all of it can be read: {copy}" for copy in result["left_out"]]
+    return "\n".join([*lines, *sentences(result["corrupt_records"]), f"written to {result['file']}"])

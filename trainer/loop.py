@@ -63,6 +63,7 @@ def run(course: Course, checkpoints: Checkpoints, place: Place, told: list[str],
             rate = schedule(place.step)
             with watch.waiting():
                 batch = next(batches)
+            watch.look_at(batch)
             advance(course, place, batch, rate)
             watch.record(place.logs, rate)
             saving = is_time(place.step, settings.checkpoint_every, settings.steps)

@@ -48,29 +48,47 @@ def _meaning(representation: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Whole:
-    """One copy of a piece: its key without the window, and its tokens, uint16 [token]."""
+    """One copy of a piece.
+
+    Attributes:
+        copy: its key without the window.
+        tokens: those that are there, uint16 [token].
+        lacking: how many are not, because a record was corrupt; then the others do not follow one another.
+    """
 
     copy: str
     tokens: np.ndarray[Any, Any]
+    lacking: int = 0
 
 
 def pieces(reader: Reader, wanted: Callable[[Key], bool] = lambda key: True) -> Iterator[Whole]:
     """Every copy whose key is wanted, sorted by key, one in memory at a time.
 
-    The reader must have been asked for key, tokens, start_token and piece_tokens.
+    The reader must have been asked for key, tokens, start_token and piece_tokens. Raises CorruptRecord as it does.
     """
     for copy, records in sorted(_records_of(reader, wanted).items()):
-        columns = reader.read(np.array(records))
+        columns, _ = reader.read(np.array(records))
         rows = [{name: columns[name][row] for name in columns} for row in range(len(records))]
-        yield Whole(copy, join_tokens(rows))
+        tokens = join_tokens(rows)
+        yield Whole(copy, tokens, int(rows[0]["piece_tokens"]) - len(tokens))
 
 
 def _records_of(reader: Reader, wanted: Callable[[Key], bool]) -> dict[str, list[int]]:
-    """The numbers of the records of each copy."""
+    """The numbers of the sound records of each copy."""
     found: dict[str, list[int]] = {}
     for start in range(0, len(reader), _CHUNK):
         numbers = range(start, min(start + _CHUNK, len(reader)))
-        for number, key in zip(numbers, reader.read(np.array(numbers))["key"], strict=True):
-            if wanted(parse_key(key.decode())):
-                found.setdefault(key.decode().rpartition("/")[0], []).append(number)
+        columns, weights = reader.read(np.array(numbers))
+        for number, text, weight in zip(numbers, columns["key"], weights, strict=True):
+            key, copy = _key(reader, number, text)
+            if weight and wanted(key):
+                found.setdefault(copy, []).append(number)
     return found
+
+
+def _key(reader: Reader, number: int, text: bytes) -> tuple[Key, str]:
+    """The key of a record, and the part of it that names the copy. Raises CorruptRecord for what is none."""
+    try:
+        return parse_key(text.decode()), text.decode().rpartition("/")[0]
+    except ValueError as error:
+        raise reader.shards.corrupt(number, str(error)) from error

@@ -82,11 +82,10 @@ def run_loop(run: Run, manifest: Manifest, data: str, output: str, config: Confi
 
         update = Update(build_model(run, manifest.features), run.task.objectives(), run.settings)
         representation = from_settings(manifest.representation, manifest.settings)
-        splits = (
-            Reader(data, manifest, "train"),
-            Reader(data, manifest, "validation") if manifest.records("validation") else None,
-        )
-        scores = loop(Course(run, config, changes, output, manifest, representation, *splits, update), stop)
+        names = [name for name in ("train", "validation") if manifest.records(name)]
+        train, *others = [Reader(data, manifest, name, on_corrupt=run.settings.on_corrupt) for name in names]
+        validation = others[0] if others else None
+        scores = loop(Course(run, config, changes, output, manifest, representation, train, validation, update), stop)
     done = {"step": run.settings.steps, "validation": dict(scores)}
     write_atomic(os.path.join(output, COMPLETED), json.dumps(done, indent=1).encode())
 

@@ -16,8 +16,11 @@ from schemas.documents import parse_json
 from schemas.errors import InputError
 from schemas.hashing import canonical_json
 from schemas.music import Piece
+from trainer.corrupt import CorruptRecords, sentences
 from trainer.course import Course, Place
+from trainer.order import order
 from trainer.summaries import Summaries
+from trainer.task import EXAMPLE_WEIGHT
 
 METRICS = "metrics.jsonl"
 LOG = "logs/train.jsonl"
@@ -65,13 +68,17 @@ class Journal:
         write_atomic(path, "".join(canonical_json(line) + "\n" for line in kept).encode())
 
     def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
-        """Appends a line: `kind` is "train", "validation", "change" or "said"."""
+        """Appends a line: `kind` is "train", "validation", "change", "corrupt" or "said"."""
         line = canonical_json({"step": step, "kind": kind, **values}) + "\n"
         try:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(line)
         except OSError as error:
             raise cannot_write(self.path, error) from error
+
+    def lines(self, kind: str) -> Iterator[dict[str, Any]]:
+        """The lines of one kind."""
+        return (line for line in self._lines() if line.get("kind") == kind)
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         """The lines that can be read; the last one may have been cut short by a kill or a full disk."""
@@ -101,6 +108,7 @@ class Watch:
         self.course, self.place, self.summaries = course, place, summaries
         self.journal = Journal(os.path.join(course.folder, METRICS), place.step)
         self.log = Journal(os.path.join(course.folder, LOG), place.step)
+        self.corrupt = CorruptRecords(self.journal.lines("corrupt"))
         self.pending: list[tuple[Mapping[str, Any], float]] = []
         self.waited = 0.0
         self.began = self.since = self.said = time.monotonic()
@@ -124,6 +132,14 @@ class Watch:
         """A `with` block whose time counts as waiting for input."""
         return Waiting(self)
 
+    def look_at(self, batch: Mapping[str, Any]) -> None:
+        """Notes the corrupt records that the next step passes over: they have weight 0 in its batch."""
+        rows = np.flatnonzero(batch[EXAMPLE_WEIGHT] == 0)
+        if rows.size:
+            train, settings = self.course.train, self.course.run.settings
+            numbers = order(settings.seed, self.place.position, settings.batch, len(train))
+            self.corrupt.note("train", train, numbers[rows].tolist())
+
     def record(self, logs: Mapping[str, Any], rate: float) -> None:
         """Takes the logs of the step that was just made."""
         self.pending.append((logs, rate))
@@ -140,7 +156,7 @@ class Watch:
             check_finite(step, row, rate)
         means = {name: float(np.mean([row[name] for row, _ in rows if name in row])) for name in rows[-1][0]}
         weight = means.pop("weight", 0.0)
-        values = {**means, "learning_rate": rows[-1][1], **self._speed(len(rows), weight)}
+        values = {**means, "learning_rate": rows[-1][1], **self._speed(len(rows), weight), **self._corrupt()}
         self.journal.write(self.place.step, "train", values)
         self.summaries.scalars(self.place.step, values)
         self._progress(values)
@@ -155,8 +171,20 @@ class Watch:
             "epoch": self.place.position / len(self.course.train),
         }
 
+    def _corrupt(self) -> dict[str, float]:
+        """Tells the corrupt records that are new; how many there are in all, where they are passed over."""
+        new = self.corrupt.take()
+        for one in new:
+            self.journal.write(self.place.step, "corrupt", one)
+        for sentence in sentences(new):
+            self.say(f"step {self.place.step}: {sentence}")
+        return {"corrupt_records": float(len(self.corrupt))} if self.course.run.settings.on_corrupt == "skip" else {}
+
     def report_scores(self, scores: Mapping[str, float]) -> None:
-        """Writes figures of the validation split."""
+        """Writes figures of the validation split, and tells its corrupt records."""
+        if self.course.validation:
+            self.corrupt.note("validation", self.course.validation, list(self.course.validation.corrupt))
+            self._corrupt()
         if not scores:
             return
         self.journal.write(self.place.step, "validation", scores)
