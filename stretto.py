@@ -97,7 +97,7 @@ def report(error: Exception, verbose: bool) -> int:
     """Prints what went wrong in one paragraph, and returns the exit code that scripts rely on."""
     known = as_known(error)
     if verbose:
-        traceback.print_exception(error)
+        print(screened("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     if known is not None:
         print(f"stretto: {screened(str(known))}", file=sys.stderr)
         return known.exit_code
