@@ -165,10 +165,11 @@ class Checkpoints:
 
     def _not_saved(self, step: int, needed: int, reason: str) -> str:
         older = ", ".join(str(item) for item in self.steps() if item != step) or "none"
+        free = shutil.disk_usage(self.folder).free
         return (
-            f"{self.folder}: the checkpoint of step {step} could not be saved: {reason}. Its arrays take "
-            f"{needed / 1e6:,.1f} MB, {shutil.disk_usage(self.folder).free / 1e6:,.1f} MB are free. Older checkpoints "
-            f"are as they were ({older}). Free some space and type the same command again: it continues."
+            f"{self.folder}: the checkpoint of step {step} could not be saved: {reason}. It needs more than the "
+            f"{needed / 1e6:,.1f} MB of its arrays, {free / 1e6:,.1f} MB are free. Older checkpoints are as they were "
+            f"({older}). Free some space and type the same command again: it continues."
         )
 
     def _prune(self) -> None:

@@ -34,11 +34,9 @@ def check(told):
     *kills, last = told
     assert all(case["writes"] == case["number"] for case in kills)
     assert last["writes"] < last["number"] and last["newest"] == 2
-    newest = [case["newest"] for case in told]
-    # Once the new one is there it stays: of 1 and 2 there is always one, and it is whole.
-    assert newest == sorted(newest) and newest[0] == 1
     for case in told:
-        assert case["equal"] and case["skipped"] == [], case
+        # The new one is there or the old one is, and which it is can be used as it was saved.
+        assert case["newest"] in (1, 2) and case["equal"] and case["skipped"] == [], case
         assert case["then"] == [3, []] and case["names"] == ["3"], case
         assert all("cut short" in sentence for sentence in case["left"]), case
     assert any(case["left"] for case in kills)
