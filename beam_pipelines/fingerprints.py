@@ -7,7 +7,7 @@ by how much they share (`near_copies`).
 
 import hashlib
 from dataclasses import fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,12 +41,21 @@ def exact_fingerprint(piece: Piece) -> str:
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     tempo = piece.tempo
     digest.update(f"{tempo.ticks_per_quarter} {tempo.stretch!r} {len(piece.notes)} {len(piece.controls)}".encode())
-    for arrays in (piece.notes, piece.controls):
-        for column in fields(arrays):
-            digest.update(np.ascontiguousarray(getattr(arrays, column.name)).data)
-    digest.update(np.ascontiguousarray(tempo.ticks).data)
-    digest.update(np.ascontiguousarray(tempo.microseconds_per_quarter).data)
+    columns = [getattr(arrays, column.name) for arrays in (piece.notes, piece.controls) for column in fields(arrays)]
+    for column in (*columns, tempo.ticks, tempo.microseconds_per_quarter):
+        packed = _packed(column)
+        digest.update(f"{packed.dtype.str} {len(packed)} ".encode())
+        digest.update(packed.data)
     return digest.hexdigest()
+
+
+def _packed(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The column in few bytes, because hashing takes time by the byte: one value for all, ticks in 32 bits."""
+    if len(column) and (column == column[0]).all():
+        return np.ascontiguousarray(column[:1])
+    if column.dtype == np.int64 and len(column) and abs(column[[column.argmin(), column.argmax()]]).max() < 1 << 31:
+        return column.astype(np.int32)
+    return np.ascontiguousarray(column)
 
 
 def music_fingerprint(piece: Piece) -> str:

@@ -1,14 +1,14 @@
 """Splits, duplicates and leaks: rules on names, groups and fingerprints."""
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from beam_pipelines.fingerprints import exact_fingerprint, music_fingerprint, sketch
 from beam_pipelines.split import crossing_groups, dealt, duplicates, leaks, merged_groups, own_split
-from schemas.music import Notes, Piece, TempoMap, stretch, transpose
+from schemas.music import Controls, Notes, Piece, TempoMap, stretch, transpose
 from tests.beam_pipelines.tiny_dataset import made_piece
 
 
@@ -102,3 +102,22 @@ def test_the_exact_fingerprint_hears_every_change():
     piece = made_piece(5)
     assert exact_fingerprint(piece) == exact_fingerprint(made_piece(5))
     assert len({exact_fingerprint(other) for other in (piece, transpose(piece, 1), stretch(piece, 1.1))}) == 3
+
+
+@pytest.mark.parametrize("value", [1, 1 << 32])
+def test_the_exact_fingerprint_hears_one_value_of_any_column(value):
+    controls = Controls.of(np.arange(40), 64, np.arange(40))
+    piece = replace(made_piece(5), controls=controls)
+    heard = {exact_fingerprint(piece)}
+    columns = [(part, column.name) for part in ("notes", "controls") for column in fields(getattr(piece, part))]
+    for part, name in columns:
+        column = getattr(getattr(piece, part), name).copy()
+        column[-1] = value if column.dtype == np.int64 else not column[-1]
+        heard.add(exact_fingerprint(replace(piece, **{part: replace(getattr(piece, part), **{name: column})})))
+    assert len(heard) == len(columns) + 1
+
+
+def test_one_value_for_all_notes_is_not_the_same_as_another_for_all():
+    piece = made_piece(5)
+    programs = [replace(piece, notes=replace(piece.notes, program=np.full(40, at, np.uint8))) for at in (0, 1)]
+    assert exact_fingerprint(programs[0]) != exact_fingerprint(programs[1])
