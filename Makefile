@@ -1,6 +1,6 @@
 # Two commands for a newcomer: `make demo` and `make test`. Both build .venv first when it is missing or stale.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-core check bench golden lock
+.PHONY: help setup demo test test-all test-core check bench golden lock fuzz sbom audit
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,8 +19,15 @@ help:
 	@echo "make test-core  the core's tests on another Python: make test-core PYTHON=python3.13"
 	@echo "make check      ruff, mypy and the walls between the packages"
 	@echo "make bench      the measurements of benchmarks/"
+	@echo "make fuzz       attack the readers with made-up files: make fuzz SECONDS=600 TARGET=midi|tfrecord|manifest"
 	@echo "make golden     rewrite the golden files of the tests, on purpose"
-	@echo "make lock       resolve requirements.in into requirements.lock"
+	@echo "make lock       resolve requirements.in into requirements.lock, and the tools' beside it"
+	@echo "make sbom       every pinned package with its hashes, as CycloneDX: sbom.json"
+	@echo "make audit      known vulnerabilities of what the locks pin; fails where nobody can be asked"
+
+# What looks at the locks is installed apart from what it looks at.
+TOOLS := .venv-tools
+TOOLS_STAMP := $(TOOLS)/.installed-$(shell cat requirements-tools.lock | cksum | cut -d' ' -f1)
 
 setup: $(STAMP)
 
@@ -48,6 +55,7 @@ test: setup
 	$(BIN)/pytest -m "not slow"
 
 test-all: setup
+	-@$(FUZZER)
 	$(BIN)/pytest
 
 test-core:
@@ -62,8 +70,40 @@ check: setup
 bench: setup
 	$(BIN)/python benchmarks/run.py
 
+# Only this needs it, and only some systems have it ready: it is no part of `make setup`.
+ifeq ($(UV),uv)
+FUZZER := VIRTUAL_ENV=$(VENV) uv pip install --quiet --require-hashes -r requirements-fuzz.lock
+else
+FUZZER := $(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements-fuzz.lock
+endif
+SECONDS ?= 60
+
+fuzz: setup
+	$(FUZZER)
+	$(BIN)/python -m tests.hostile.fuzz.run --seconds $(SECONDS) $(if $(TARGET),--target $(TARGET))
+
 golden: setup
 	$(BIN)/python tests/golden/regenerate.py
 
 lock:
 	uv pip compile --universal --generate-hashes --python-version 3.11 --no-emit-package pyaudio requirements.in -o requirements.lock
+	uv pip compile --universal --generate-hashes --python-version 3.11 requirements-fuzz.in -o requirements-fuzz.lock
+	uv pip compile --universal --generate-hashes --python-version 3.11 requirements-tools.in -o requirements-tools.lock
+
+$(TOOLS_STAMP):
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11, 3.12 or 3.13 is needed and none is on the PATH" >&2; exit 1; }
+ifeq ($(UV),uv)
+	@uv venv --quiet --clear --python "$(PYTHON)" $(TOOLS)
+	VIRTUAL_ENV=$(TOOLS) uv pip sync --quiet --require-hashes requirements-tools.lock
+else
+	@"$(PYTHON)" -m venv --clear $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements-tools.lock
+endif
+	@touch $@
+
+sbom: $(TOOLS_STAMP)
+	$(TOOLS)/bin/cyclonedx-py requirements requirements.lock --output-reproducible --of JSON -o sbom.json
+	@echo "sbom.json: $$(grep -c '"purl"' sbom.json) packages; requirements.lock pins $$(grep -c '^[A-Za-z0-9].*==' requirements.lock)"
+
+audit: $(TOOLS_STAMP)
+	$(TOOLS)/bin/python tests/audit.py $(TOOLS)/bin/pip-audit $(wildcard requirements*.lock)
