@@ -72,7 +72,7 @@ class Build:
     Attributes:
         corpus: what is read.
         representation: how a piece becomes records.
-        input: folder of the corpus; "" where the corpus needs none.
+        input: folder or .zip archive of the corpus; "" where the corpus needs none.
         output: folder of the dataset.
         transpose: semitones of the training copies.
         stretch: factors on every time of the training copies.
@@ -80,7 +80,7 @@ class Build:
 
     corpus: Corpus
     representation: Representation
-    input: str = setting("", help="Folder that holds the corpus.", metavar="DIR")
+    input: str = setting("", help="Folder or .zip archive that holds the corpus.", metavar="DIR")
     output: str = setting("", help="Folder to make; refused where a dataset is there already.", metavar="DIR")
     transpose: tuple[int, ...] = setting(
         (0,), help="Semitones of the training copies, for example -3..3.", parse=parse_integers, metavar="LOW..HIGH"

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,12 @@ def test_the_lock_pins_what_setup_py_and_requirements_in_name() -> None:
     pinned = {line.partition("==")[0].lower().replace("_", "-") for line in _lines("requirements.lock") if "==" in line}
     wanted = {_name(line) for line in _lines("requirements.in")}
     assert wanted <= pinned
+
+
+def test_every_test_that_a_promise_names_is_there() -> None:
+    named = set(re.findall(r"tests/[\w/]+\.(?:py|csv)", (ROOT / "SECURITY.md").read_text()))
+    assert len(named) > 10
+    assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
 
 
 def test_ci_runs_what_a_newcomer_runs() -> None:
