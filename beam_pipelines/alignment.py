@@ -155,9 +155,15 @@ def _confirmed(one: _Onsets, other: _Onsets, way: _Way) -> Copy | None:
         met = partner >= 0
         if met.sum() < LEAST_NOTES or not np.ptp(one.seconds[met]):
             return None
-        factor, later = np.polyfit(one.seconds[met], other.seconds[partner[met]], 1)
-        way = _Way(way.semitones, float(factor), float(later))
+        way = _Way(way.semitones, *_least_squares(one.seconds[met], other.seconds[partner[met]]))
     return _judged(one, other, way)
+
+
+def _least_squares(x: Array, y: Array) -> tuple[float, float]:
+    """Factor and offset of the line with the least squared distance; x must not be all one value."""
+    middle = float(x.mean())
+    factor = float(((x - middle) * y).sum() / ((x - middle) ** 2).sum())
+    return factor, float(y.mean()) - factor * middle
 
 
 def _judged(one: _Onsets, other: _Onsets, way: _Way) -> Copy | None:
