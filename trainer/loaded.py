@@ -14,6 +14,7 @@ from typing import Any
 from schemas.documents import read_json
 from schemas.errors import InputError, UsageError
 from schemas.feature import Feature, RecordError, features_from_json
+from schemas.manifest import Manifest
 from schemas.representations import from_settings
 from trainer.backends import current, set_backend
 from trainer.checkpoint import Checkpoints
@@ -104,9 +105,14 @@ def understood(config: Mapping[str, Any], where: str) -> tuple[Run, Any, dict[st
     data = config["data"]
     try:
         run = run_from_json(config)
-        return run, from_settings(data["representation"], data["settings"]), features_from_json(data["features"])
+        representation = from_settings(data["representation"], data["settings"])
+        features = features_from_json(data["features"])
     except (UsageError, RecordError) as error:
         raise InputError(f"{where}: {error}") from error
+    # What a dataset is asked for before training; whoever wrote this file may not have trained at all.
+    for item in run.task.needs(Manifest("", "", data["representation"], data["settings"], features, ())):
+        raise InputError(f"{where}: {item.what}: {run.family} needs {item.needed}, data says {item.found}")
+    return run, representation, features
 
 
 def build_model(run: Run, features: Mapping[str, Feature]) -> Any:

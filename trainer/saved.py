@@ -1,8 +1,8 @@
 """What stands in a checkpoint beside its arrays, and whether its folder is whole: read without trusting a byte of it.
 
-A whole checkpoint is a folder of regular files, each of them in `files.json` with its sha256; that file is written last,
-and its last line is the sha256 of the others. A folder may come from a stranger, or be what a full disk or a dying one left: whatever stands there, the
-answer is a sentence.
+A whole checkpoint is a folder of regular files, each of them in `files.json` with its sha256; that file is written
+last, and its last line is the sha256 of the others. A folder may come from a stranger, or be what a full disk or a
+dying one left: whatever stands there, the answer is a sentence.
 """
 
 from __future__ import annotations
@@ -60,7 +60,12 @@ def seal(folder: str, saved: Saved) -> None:
         OSError: the same, where syncing tells it.
     """
     write_atomic(os.path.join(folder, STATE), json.dumps(asdict(saved), indent=1, allow_nan=False).encode())
-    names = sorted(_files(folder))
+    write_list(folder)
+
+
+def write_list(folder: str) -> None:
+    """Syncs every file below a folder and writes their list; raises as `seal` does."""
+    names = sorted(name for name in _files(folder) if name != FILES)
     for name in names:
         _sync(os.path.join(folder, name))
     for inner in {os.path.dirname(os.path.join(folder, name)) for name in names}:
