@@ -18,6 +18,7 @@ from beam_pipelines.check_copies import check_copies
 from beam_pipelines.check_shard import Contents, check_shard, key_at
 from beam_pipelines.config import FREE
 from beam_pipelines.findings import Findings, Report
+from beam_pipelines.seal import seal_text
 from beam_pipelines.statistics import add
 from media.storage import list_files, read_bytes
 from schemas.documents import parse_json
@@ -106,8 +107,8 @@ def _sha256(folder: str, name: str) -> str:
 
 def _completed(folder: str, findings: Findings) -> dict[str, str]:
     """File -> sha256 as COMPLETED lists them, in the form of sha256sum; a damaged line is a finding."""
-    listed = {}
-    for number, line in enumerate(_text(folder, COMPLETED, findings).splitlines(), 1):
+    listed, text = {}, _text(folder, COMPLETED, findings)
+    for number, line in enumerate(text.split("\n")[:-1], 1):
         sha256, _, name = line.partition("  ")
         if len(sha256) != 64 or not name:
             findings.add("completed", f"line {number} is no sha256 and file name", COMPLETED)
@@ -115,6 +116,8 @@ def _completed(folder: str, findings: Findings) -> dict[str, str]:
             listed[name] = sha256
     if not listed:
         findings.add("completed", "lists no file", COMPLETED)
+    elif seal_text(listed) != text:
+        findings.add("completed", "is not written as it was: a line for each file, sorted", COMPLETED)
     return listed
 
 
