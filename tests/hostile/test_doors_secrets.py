@@ -40,14 +40,17 @@ def spilled(folder: Path, *done: subprocess.CompletedProcess[str]) -> list[str]:
     return found + [str(path) for path in files if b"5ecret" in path.read_bytes() or "5ecret" in path.name]
 
 
-def test_a_build_writes_down_no_secret_of_its_options_and_nothing_of_the_environment(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_a_build_writes_down_no_secret_of_its_options_and_nothing_of_the_environment(
+    workers: str, tmp_path: Path
+) -> None:
     music = midi_folder(tmp_path / "in")
     (music / "bad.mid").write_bytes(DAMAGED)
     words = ("prepare", "midi", "--input", music, "--output", tmp_path / "out")
-    stopped = stretto(*words, "--workers", "1", "--max-bad", "0", *BEAM)
+    stopped = stretto(*words, "--workers", workers, "--max-bad", "0", *BEAM)
     assert stopped.returncode == 3
     assert spilled(tmp_path / "out.building", stopped) == []
-    done = stretto(*words, "--workers", "2", "--max-bad", "50%", *BEAM)
+    done = stretto(*words, "--workers", workers, "--max-bad", "50%", *BEAM)
     assert done.returncode == 0, done.stderr
     assert spilled(tmp_path / "out", done, stretto("inspect", tmp_path / "out", "--json")) == []
     provenance = (tmp_path / "out" / "provenance.json").read_text()
