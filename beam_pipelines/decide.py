@@ -8,8 +8,8 @@ from beam_pipelines.clean import Refusal, Status
 from beam_pipelines.config import Build
 from beam_pipelines.folder import Folder, read_lines, write_lines, write_value
 from beam_pipelines.limits import over_limit
-from beam_pipelines.split import crossing_groups, dealt, duplicates, leaks, merged_groups, own_split
-from beam_pipelines.survey import Report
+from beam_pipelines.split import crossing_groups, dealt, duplicates, leaks, merged_groups, near_leaks, own_split
+from beam_pipelines.survey import Report, surveyed_piece
 from beam_pipelines.write import is_finished
 from schemas.naming import SPLITS, shard_name
 
@@ -91,11 +91,20 @@ def refused(build: Build, reports: Sequence[Report], splits: Sequence[str]) -> d
     twins = duplicates([(report.item.name, split, report.exact) for report, split in fit])
     for name, kept in twins.items():
         refusals[places[name]] = Refusal("skipped", "duplicate", f"{name}: the same notes as {kept}, which is written")
-    rest = [(report.item.name, split, report.music) for report, split in fit if report.item.name not in twins]
-    for name, kept in leaks(rest).items():
-        message = f"{name}: the same music as {kept}, which lies in another split"
+    for name, message in _leaking(build, [pair for pair in fit if pair[0].item.name not in twins]):
         refusals[places[name]] = Refusal("skipped", "leak", message)
     return refusals
+
+
+def _leaking(build: Build, fit: Sequence[tuple[Report, str]]) -> Iterator[tuple[str, str]]:
+    """Name and sentence of every piece whose music lies in a split that goes before its own."""
+    same = leaks([(report.item.name, split, report.music) for report, split in fit])
+    for name, kept in same.items():
+        yield name, f"{name}: the same music as {kept}, which lies in another split"
+    reports = {report.item.name: report for report, _ in fit if report.item.name not in same}
+    rest = [(report.item.name, split, report.sketch) for report, split in fit if report.item.name in reports]
+    for name, leak in near_leaks(rest, lambda name: surveyed_piece(build, reports[name])):
+        yield name, f"{name}: a copy of {leak.keeper} ({leak.copy}), which lies in another split"
 
 
 def judge(build: Build, report: Report) -> Refusal | None:

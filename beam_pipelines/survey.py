@@ -105,6 +105,15 @@ def survey(build: Build, item: Item) -> Report:
     return replace(report, exact=exact_fingerprint(piece), music=music_fingerprint(piece), sketch=sketch(piece))
 
 
+def surveyed_piece(build: Build, report: Report) -> Piece | None:
+    """The piece that a report is about, read again; None where it is not what it was."""
+    data = read_data(build, report.item)
+    if isinstance(data, Refusal) or hashlib.sha256(data).hexdigest() != report.sha256:
+        return None
+    piece = parse_data(build, report.item, data)
+    return None if isinstance(piece, Refusal) else piece
+
+
 def survey_item(build: Build, item: Item) -> dict[str, Any]:
     """The report on one input as JSON values: what the process that reads is asked for."""
     return report_to_json(survey(build, item))

@@ -8,6 +8,8 @@ import pytest
 
 from beam_pipelines import check_copies
 from beam_pipelines.build import prepare
+from beam_pipelines.corpora.maestro import Maestro
+from beam_pipelines.fingerprints import music_fingerprint
 from beam_pipelines.verify import verify
 from schemas.manifest import read_manifest
 from schemas.music import Notes, Piece
@@ -141,3 +143,22 @@ def test_prepare_and_verify_agree_on_parts_of_any_length(tmp_path):
     apart = [n for n in range(20) if splits[f"midi/{n:03d}.mid"] != splits[f"midi/part {n:03d}.mid"]]
     assert apart and max(apart) < 10, "parts of over a half stay with their whole"
     assert verify(build.output).counts == {}
+
+
+def test_where_splits_are_official_a_copy_of_a_test_piece_is_left_out_of_train(tmp_path):
+    folder = tmp_path / "in"
+    original = played_again(made_piece(99, notes=200), seed=1)
+    near = at_resolution(with_velocities(begun_later(original, 2.0), 5), 220)
+    assert music_fingerprint(near) != music_fingerprint(original), "it would be found without a second look"
+    rows = ["canonical_composer,canonical_title,split,midi_filename"]
+    for number, (split, piece) in enumerate(
+        [("test", original), ("train", near), ("train", made_piece(1)), ("validation", made_piece(2))]
+    ):
+        write_piece(folder, f"{number}.midi", piece)
+        rows.append(f"A. Composer,Work {number},{split},{number}.midi")
+    (folder / "maestro-v3.0.0.csv").write_text("\n".join(rows))
+    build = replace(build_of(tmp_path), corpus=Maestro())
+    assert prepare(build, [], as_json=False) == 0
+    ledger = [json.loads(line) for line in open(os.path.join(build.output, "items.jsonl"))]
+    assert [(line["status"], line["reason"]) for line in ledger][:2] == [("written", ""), ("skipped", "leak")]
+    assert verify(build.output).exit_code == 0
