@@ -14,8 +14,8 @@ from beam_pipelines.folder import Folder, cannot_write, read_value, replace_file
 from schemas.errors import InputError, Interrupted, MachineError, StrettoError, UsageError, error_of
 
 _ROOM_BYTES = 1 << 15
-_LONGEST_MESSAGE = 5_000
-"""Characters; the room holds them even if JSON needs six bytes for each."""
+_LONGEST_MESSAGE = 2_500
+"""Characters; the room holds them even if JSON needs twelve bytes for each."""
 
 _OF_THE_MACHINE = frozenset(
     {

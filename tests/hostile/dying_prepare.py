@@ -1,14 +1,17 @@
-"""`stretto prepare` that dies at an exact place: killed by its own hand, at the n-th file of some name that it touches.
+"""`stretto prepare` that is struck at an exact place: when it is about to change the n-th file of some name.
 
-The system tells a process of its own file operations before they happen (audit events). So a kill can be placed between
-two renames, which no watcher from outside would hit. Run as: python -m tests.hostile.dying_prepare BLOW prepare …
+Python tells a process of its own file operations before they happen (audit events). So a kill can be placed between
+two renames, which no watcher from outside would hit; or the disk becomes full, or an input changes, right then.
+Run as: python -m tests.hostile.dying_prepare BLOW prepare …
 """
 
+import contextlib
 import json
 import os
 import re
 import shlex
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -23,19 +26,23 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 @dataclass(frozen=True)
 class Blow:
-    """Where a process dies.
+    """Where a process is struck, and how.
 
     Attributes:
         path: regular expression that the path must match; of a rename the old and the new name, joined by " -> ".
         event: the kind of operation, "" for any that changes something.
         times: at the how-maniest such operation.
         launcher: whether the process that started this one dies in its place (and this one with it).
+        fill: the folder whose disk is full from then on, in place of a death.
+        run: the shell command that is run then, in place of a death.
     """
 
     path: str = ""
     event: str = ""
     times: int = 1
     launcher: bool = False
+    fill: str = ""
+    run: str = ""
 
 
 def changed_paths(event: str, arguments: tuple) -> str | None:
@@ -60,7 +67,7 @@ def on_change(act: Callable[[str, str], None]) -> None:
 
 
 def arm(blow: Blow) -> None:
-    """Makes this process die at its place."""
+    """Makes this process be struck at its place."""
     found = 0
 
     def count(event: str, paths: str) -> None:
@@ -68,10 +75,29 @@ def arm(blow: Blow) -> None:
         if blow.event in ("", event) and re.search(blow.path, paths):
             found += 1
             if found == blow.times:
-                os.kill(os.getppid() if blow.launcher else os.getpid(), signal.SIGKILL)
-                time.sleep(60)
+                _strike(blow)
 
     on_change(count)
+
+
+def _strike(blow: Blow) -> None:
+    if blow.run:
+        subprocess.run(blow.run, shell=True, check=True)
+    elif blow.fill:
+        fill(blow.fill)
+    else:
+        os.kill(os.getppid() if blow.launcher else os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+
+
+def fill(disk: str) -> None:
+    """Writes until nothing more fits."""
+    ballast = os.open(os.path.join(disk, "ballast"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    for size in (1 << 20, 1 << 12, 1):
+        with contextlib.suppress(OSError):
+            while os.write(ballast, bytes(size)):
+                pass
+    os.close(ballast)
 
 
 def words(blow: Blow) -> list[str]:
