@@ -228,7 +228,9 @@ def clashes() -> Iterator[Check]:
 def trial(backend: str) -> Check:
     """One matrix product on a backend's default device, in a process of its own because a broken driver may kill it."""
     try:
-        done = subprocess.run([sys.executable, "-P", "-c", TRIALS[backend]], capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", TRIALS[backend]], capture_output=True, text=True, timeout=120
+        )
     except subprocess.TimeoutExpired:
         return Check(f"trial {backend}", "fault", "no answer in 120 s", f"try it by hand: python -c 'import {backend}'")
     if done.returncode == 0:

@@ -58,8 +58,11 @@ def test_a_sentence_about_a_key_of_ours_stays_readable() -> None:
         assert redacted_text(text) == text
 
 
-@pytest.mark.parametrize("name", ["--api-key", "secretAccessKey", "X-Auth-Token", "DB_PASSWORD", "--pwd", "sas",
-                                  "APIKEY", "google_application_credentials", "clientSecretValue", "private_key_id"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    ["--api-key", "secretAccessKey", "X-Auth-Token", "DB_PASSWORD", "--pwd", "sas", "APIKEY",
+     "google_application_credentials", "clientSecretValue", "private_key_id"],
+)  # fmt: skip
 def test_names_that_speak_of_a_secret(name: str) -> None:
     assert is_secret_name(name)
 
