@@ -63,6 +63,21 @@ def test_older_ones_are_removed_but_never_the_best(run):
     assert checkpoints.steps() == [20, 40, 50]
 
 
+def test_those_of_every_so_many_steps_stay_for_good(run):
+    checkpoints = Checkpoints(str(run), keep=1, keep_every=50)
+    for step in (40, 50, 60, 70):
+        save(checkpoints, step, 5.0)
+    assert checkpoints.steps() == [20, 50, 70]
+
+
+def test_damaged_ones_do_not_count_as_kept(run):
+    flipped(run / "checkpoints" / "30")
+    save(Checkpoints(str(run), keep=2), 40, 5.0)
+    assert Checkpoints(str(run)).newest() == (40, []) and Checkpoints(str(run)).choose("20") == 20
+    save(Checkpoints(str(run), keep=1), 50, 0.5)
+    assert Checkpoints(str(run)).steps() == [50]
+
+
 def flipped(folder):
     path = max((item for item in folder.rglob("*") if item.is_file()), key=lambda item: item.stat().st_size)
     data = bytearray(path.read_bytes())

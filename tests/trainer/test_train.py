@@ -102,6 +102,41 @@ def test_a_finished_run_ends_at_once_and_changes_nothing(data, finished):
     assert before == sorted((path, path.stat().st_mtime_ns) for path in finished.rglob("*") if path.name != ".lock")
 
 
+def test_a_finished_run_says_which_changed_settings_had_no_effect(data, finished):
+    done = run(data, finished, "--batch", "8", "--keep-every", "10")
+    assert done.returncode == 0 and "finished" in done.stdout
+    assert "finished at step 40, so this had no effect: --batch 8 --keep-every 10." in done.stderr
+
+
+def test_a_run_begun_before_a_setting_was_there_goes_on_with_its_default(data, copy):
+    config = json.loads((copy / "config.json").read_text())
+    del config["train"]["keep_every"]
+    (copy / "config.json").write_text(json.dumps(config))
+    done = run(data, copy)
+    assert done.returncode == 0 and done.stderr == ""
+
+
+@pytest.mark.parametrize("mark", ["", "[]", '{"step": "40", "validation": {}}', '{"step": 40, "validation": 1}'])
+def test_a_mark_of_a_finished_run_that_is_none_is_named(data, copy, mark):
+    (copy / "COMPLETED").write_text(mark)
+    done = run(data, copy)
+    assert done.returncode == 3 and "COMPLETED: is no" in done.stderr
+
+
+def test_ctrl_c_is_noted_once_and_is_the_systems_the_second_time():
+    from trainer.train import Stop
+
+    before = signal.getsignal(signal.SIGINT)
+    with Stop() as stop:
+        assert not stop.requested
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.requested and stop.by_hand and signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) is before
+    with Stop() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.requested and not stop.by_hand
+
+
 def test_the_result_can_be_had_as_json(data, finished):
     found = json.loads(run(data, finished, "--json").stdout)
     assert found["step"] == 40 and found["best"] in (20, 40) and found["validation"]["loss"] > 0
@@ -250,6 +285,46 @@ def test_a_killed_and_stopped_run_ends_bit_for_bit_where_an_undisturbed_one_does
     assert_equal(tmp_path / "undisturbed", tmp_path / "disturbed", steps)
     whole = [line["step"] for line in metrics(tmp_path / "disturbed", "train")]
     assert whole == sorted(set(whole)) and set(range(10, steps + 1, 10)) <= set(whole)
+
+
+def wait_for(process, sentence):
+    """Reads what a process says until a sentence comes."""
+    for line in process.stderr:
+        if sentence in line:
+            return
+    raise AssertionError(f"{sentence!r} was not said; it ended with {process.wait()}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
+def test_ctrl_c_before_the_first_checkpoint_saves_and_the_same_command_goes_on(data, tmp_path, backend):
+    words = command(data, tmp_path / "run", "--log-every", "1", backend=backend, steps=100_000, every=100_000)
+    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "run" / "metrics.jsonl").exists() or len(metrics(tmp_path / "run", "train")) < 3:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[1]
+    (step,) = Checkpoints(str(tmp_path / "run")).steps()
+    assert process.returncode == 130 and step >= 3
+    assert f"stopped by Ctrl-C at step {step} of 100000, the state is saved" in said
+    again = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    wait_for(again, f"continuing from step {step}, ")
+    again.send_signal(signal.SIGINT)
+    assert again.wait() == 130 and Checkpoints(str(tmp_path / "run")).newest()[0] >= step
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_ends_at_once(data, tmp_path):
+    words = command(data, tmp_path / "run", steps=100_000, every=100_000)
+    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "run" / "config.json").exists():
+        time.sleep(0.01)
+    time.sleep(0.3)  # the backend is being imported, which takes seconds: there is nothing to save yet
+    process.send_signal(signal.SIGINT)
+    wait_for(process, "Ctrl-C again ends at once")
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == -signal.SIGINT and Checkpoints(str(tmp_path / "run")).steps() == []
 
 
 def test_init_from_a_network_of_another_width_is_refused_before_anything_heavy(data, finished, tmp_path):
