@@ -24,10 +24,10 @@ ITEMS = [Item(f"midi/{number:03d}.mid", f"midi/{number:03d}", path=f"{number:03d
 @pytest.fixture
 def deadly(tmp_path):
     midi_folder(tmp_path / "in", 9)
-    build, started = build_of(tmp_path, item_seconds=1.0, item_megabytes=256), []
+    build, started = build_of(tmp_path, item_megabytes=256), []
 
-    def make(**settings):
-        process = ReadingProcess(replace(build, corpus=Deadly(**settings)))
+    def make(seconds=60.0, **settings):
+        process = ReadingProcess(replace(build, corpus=Deadly(**settings), item_seconds=seconds))
         started.append(process)
         return process
 
@@ -47,7 +47,7 @@ def deadly(tmp_path):
     ],
 )
 def test_what_ends_its_reader_is_quarantined_and_the_next_input_is_read(deadly, tmp_path, way, reason, told):
-    process, build = deadly(way=way), build_of(tmp_path)
+    process, build = deadly(way=way, seconds=1.0 if way == "hang" else 60.0), build_of(tmp_path)
     before, bad, after = (safely_surveyed(build, process, item) for item in ITEMS)
     assert (bad.refusal.status, bad.refusal.reason) == ("quarantined", reason)
     assert told in bad.refusal.message and "midi/005.mid" in bad.refusal.message
@@ -92,7 +92,7 @@ def _quarantined(tmp_path):
     return [(entry["name"], entry["reason"]) for entry in map(json.loads, entries)]
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_build_with_a_file_that_kills_its_reader_ends_in_one_run(tmp_path, workers):
     midi_folder(tmp_path / "in", 9)
     done = _run(tmp_path, workers, "segfault")
@@ -100,7 +100,7 @@ def test_a_build_with_a_file_that_kills_its_reader_ends_in_one_run(tmp_path, wor
     assert _quarantined(tmp_path) == [("midi/005.mid", "crash")]
 
 
-@pytest.mark.parametrize(("workers", "code"), [("1", 42), ("2", 75)])
+@pytest.mark.parametrize(("workers", "code"), [("1", 42), pytest.param("2", 75, marks=pytest.mark.slow)])
 def test_what_kills_its_writer_is_tried_apart_the_second_time(tmp_path, workers, code):
     midi_folder(tmp_path / "in", 9)
     first = _run(tmp_path, workers, "exit", "writer")
