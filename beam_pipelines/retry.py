@@ -17,18 +17,19 @@ from itertools import zip_longest
 from typing import Any
 
 from beam_pipelines.config import FREE, LIMITS, Build, code_version, written_code
-from beam_pipelines.folder import Folder, read_lines, write_lines, write_value
+from beam_pipelines.folder import Folder, write_lines, write_value
 from beam_pipelines.limits import MEASURED
 from beam_pipelines.listing import read_part
 from beam_pipelines.quarantine import QUARANTINE
 from beam_pipelines.seal import read_seal
-from schemas.documents import read_json
+from schemas.documents import parse_json, read_json
 from schemas.errors import UsageError
 from schemas.hashing import file_sha256
 from schemas.manifest import MANIFEST, read_manifest
 from schemas.naming import index_name
 
 LEDGER, SURVEY, SHARDS = "items.jsonl", "rebuild/survey.jsonl", "rebuild/shards.jsonl"
+_LONGEST_LINE = 64 << 20
 _ANEW = "Make the dataset anew: the same command with --overwrite in place of --retry-quarantined."
 
 
@@ -99,14 +100,21 @@ def _take_over(build: Build, folder: Folder, parts: int) -> None:
     if left := next(known, None):
         _check_item(build, None, left[0]["item"])
     names = {shard.name for shard in read_manifest(build.output).shards}
-    for report in read_lines(os.path.join(build.output, SHARDS)):
+    for report in _lines(os.path.join(build.output, SHARDS)):
         if report["shard"]["name"] in names:  # a name from elsewhere might lead out of the folder
             _link_shard(build, folder, report)
 
 
+def _lines(path: str) -> Iterator[Any]:
+    """The values in a file of the dataset, which may be a stranger's: each line read with bounds."""
+    with open(path, "rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), 1):
+            yield parse_json(line, f"{path}, line {number}", limit_bytes=_LONGEST_LINE)
+
+
 def _known(build: Build) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Report and line of the ledger of every input of the dataset."""
-    survey, ledger = (read_lines(os.path.join(build.output, name)) for name in (SURVEY, LEDGER))
+    survey, ledger = (_lines(os.path.join(build.output, name)) for name in (SURVEY, LEDGER))
     for report, line in zip_longest(survey, ledger):
         if report is None or line is None or report["item"]["name"] != line["name"]:
             raise UsageError(f"{build.output}: {SURVEY} and items.jsonl are not about the same inputs. {_ANEW}")
