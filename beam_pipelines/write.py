@@ -33,6 +33,7 @@ from schemas.music import Piece
 from schemas.naming import index_name, parse_shard_name
 from schemas.record import FRAMING_BYTES, frame, from_example, index_line
 
+CHANGED = "changed-while-reading"
 _BATCH_RECORDS = 256
 _BUFFER_BYTES = 1 << 20
 
@@ -90,8 +91,10 @@ def _fault_of_suspect(build: Build, reference: Reference, split: str) -> Refusal
 
 def try_item(build: Build, item: Item, sha256: str, split: str) -> None:
     """Writes an input to a file that nobody keeps, to see whether the process lives through it."""
-    # Beside the dataset, where room is needed anyway.
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(build.building)) as folder:
+    # Where working files lie, so that what is left by a process that died of it is removed with them.
+    place = Folder(build.building).path("progress", "scratch")
+    os.makedirs(place, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place) as folder:
         scratch = Scratch(os.path.join(folder, "scratch"))
         write_item(build, encoder_of(build, split), Reference(item, sha256), scratch)
         scratch.file.close()
@@ -137,6 +140,8 @@ def is_finished(build: Build, folder: Folder, name: str) -> bool:
     report = read_value(folder.shard_report(name))
     if report is None or report["source"] != shard_fingerprint(build, name, read_references(folder, name)):
         return False
+    if any(isinstance(outcome, dict) and outcome["reason"] == CHANGED for outcome in report["items"].values()):
+        return False  # it may be back by now as it was surveyed
     with contextlib.suppress(FileNotFoundError):
         return os.path.getsize(folder.path(name)) == report["shard"]["bytes"] and os.path.exists(
             folder.path(index_name(name))
@@ -209,7 +214,7 @@ def write_item(build: Build, encoder: Encoder, reference: Reference, scratch: Sc
     data = read_data(build, item)
     if isinstance(data, Refusal) or hashlib.sha256(data).hexdigest() != reference.sha256:
         what = data.message if isinstance(data, Refusal) else f"{item.name}: other bytes than when it was surveyed"
-        return Refusal("quarantined", "changed-while-reading", what)
+        return Refusal("quarantined", CHANGED, what)
     piece = parse_data(build, item, data)
     if isinstance(piece, Refusal):
         return piece
