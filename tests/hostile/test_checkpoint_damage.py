@@ -132,6 +132,7 @@ def data(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("backend", ["jax", "tensorflow"])
 def test_training_goes_on_from_the_older_one_names_both_and_ends_with_the_same_bits(data, tmp_path, backend):
     words = [sys.executable, str(HERE / "damaged_checkpoints.py"), backend, str(data), str(tmp_path)]

@@ -14,6 +14,7 @@ ROOT = HERE.parents[1]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("backend", ["jax", "tensorflow"])
 def test_the_state_before_the_first_bad_step_is_saved_wherever_between_two_checkpoints_that_is(tmp_path, backend):
     scales(str(tmp_path / "data"), window=32)

@@ -147,6 +147,7 @@ def test_the_command_says_which_file_did_not_fit_and_exits_with_4(disk, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("backend", ["jax", "tensorflow"])
 def test_a_training_that_ran_out_of_room_anywhere_ends_with_the_same_bits_once_there_is_some(disk, tmp_path, backend):
     disk(100)  # skips where mounting is not permitted

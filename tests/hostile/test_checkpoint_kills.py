@@ -47,6 +47,7 @@ def test_a_kill_before_some_writes_of_a_checkpoint_leaves_the_older_or_the_newer
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["numpy", "jax"])
 def test_a_kill_before_every_write_of_a_checkpoint_leaves_the_older_or_the_newer_one_whole(tmp_path, kind):
     told = attack(tmp_path, kind, 1)
@@ -88,6 +89,7 @@ def arrays(folder, step):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("backend", ["jax", "tensorflow"])
 def test_a_command_killed_again_and_again_while_it_saves_ends_with_the_bits_of_an_undisturbed_one(tmp_path, backend):
     scales(str(tmp_path / "data"), window=32)
