@@ -91,6 +91,8 @@ def examples_of(course: Course, place: Place, found: NotFinite) -> list[dict[str
 def _example(reader: Reader, number: int) -> dict[str, Any]:
     shard = int(reader.shards.shard[number])
     key = reader.record(number)["key"].decode("utf-8", "backslashreplace")
+    if number in reader.corrupt:
+        key = "a corrupt record, passed over"
     return {
         "key": key,
         "shard": os.path.basename(reader.shards.paths[shard]),

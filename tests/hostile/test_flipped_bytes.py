@@ -77,6 +77,13 @@ def test_verify_notices_another_end_of_a_line_of_the_seal(copy, mark):
         assert any(is_named(COMPLETED, finding) for finding in verify(str(copy)).findings), place
 
 
+@pytest.mark.parametrize("edit", [sorted, lambda lines: [*lines, lines[0]], lambda lines: lines[::-1]])
+def test_verify_notices_a_seal_with_its_lines_in_another_order_or_twice(copy, edit):
+    lines = (copy / COMPLETED).read_text().splitlines(keepends=True)
+    (copy / COMPLETED).write_text("".join(edit(lines)))
+    assert COMPLETED in {finding.file for finding in verify(str(copy)).findings}
+
+
 @pytest.mark.parametrize("count", [40, MANY])
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_training_notices_a_flipped_byte_in_all_that_it_reads_of_a_shard(copy, split, count):

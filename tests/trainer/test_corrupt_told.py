@@ -10,9 +10,10 @@ from schemas.manifest import read_manifest
 from tests.trainer.synthetic import scales
 from tests.trainer.test_corrupt_records import damage
 from trainer.config import Run, TrainSettings
-from trainer.corrupt import CorruptRecords
+from trainer.corrupt import CorruptRecords, sentences
 from trainer.course import Course, Place
 from trainer.data import Reader
+from trainer.divergence import _example
 from trainer.models.music_transformer import MusicTransformer
 from trainer.task import EXAMPLE_WEIGHT
 from trainer.watch import Watch
@@ -114,8 +115,13 @@ def test_many_are_named_in_the_journal_and_few_on_the_screen(data):
     list(reader.in_order(8))
     corrupt = CorruptRecords()
     corrupt.note("train", reader, [*DAMAGED, *DAMAGED])
-    from trainer.corrupt import sentences
-
     told = corrupt.take()
     assert len(told) == len(corrupt) == len(DAMAGED) and not corrupt.take()
     assert len(sentences(told)) == 6 and "2 more records" in sentences(told)[-1]
+
+
+def test_a_batch_that_diverged_names_no_other_record_in_a_corrupt_ones_place(data):
+    reader = Reader(data, read_manifest(data), "train", on_corrupt="skip")
+    told = [_example(reader, number) for number in (0, 1)]
+    assert told[0]["key"].startswith("synthetic/train/") and told[0]["record"] == 0
+    assert told[1]["key"] == "a corrupt record, passed over" and told[1]["record"] == 1

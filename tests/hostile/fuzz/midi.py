@@ -15,7 +15,7 @@ from schemas.representations.events import Events
 from tests.conftest import data_folder
 from tests.hostile.fuzz.midi_grammar import damaged, made_file
 
-LONGEST = 1 << 16
+LONGEST = 1 << 14
 EVENTS = Events(window=256)
 MOST_SECONDS = 21_600
 MOST_NOTES = 20_000
