@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from schemas.hashing import fingerprint, stable_hash
 from schemas.manifest import Manifest
 from trainer.backends import current
-from trainer.backends.update import Update
 from trainer.checkpoint import Checkpoints
 from trainer.config import Run
 from trainer.data import Prefetch, Reader
 from trainer.loaded import restore_weights
 from trainer.saved import Saved
+
+if TYPE_CHECKING:  # it imports Keras, and ten seconds with it
+    from trainer.backends.update import Update
 
 
 class Stopping(Protocol):
