@@ -3,14 +3,15 @@
 import contextlib
 import errno
 import os
+import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 
 from commands import COMMANDS
-from schemas.errors import MachineError, StrettoError, UsageError
+from schemas.errors import Interrupted, MachineError, StrettoError, UsageError
 from schemas.naming import readable
 from schemas.redaction import redacted_text
 from schemas.registry import check_name
@@ -53,13 +54,33 @@ def main(words: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         # A file's name may hold bytes that are no text; printing it must not be what fails.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    code = outcome(words)
+    with told_to_stop(words):
+        code = outcome(words)
     if any(thread.name == "graph" for thread in threading.enumerate()):
         # A build that was stopped: its engine is still in native code, where ending Python would abort the process.
         with contextlib.suppress(OSError):
             sys.stdout.flush()
         os._exit(code)
     return code
+
+
+@contextlib.contextmanager
+def told_to_stop(words: Sequence[str]) -> Iterator[None]:
+    """Lets SIGTERM end with 75 what can be continued, from the first second; once at work, that minds it itself."""
+
+    def stop(number: int, frame: object) -> None:
+        # Not an exception: whatever is being imported might swallow it, and nothing has been begun that must be ended.
+        os.write(sys.__stderr__.fileno(), b"stretto: told to stop; run the same command again\n")
+        os._exit(Interrupted.exit_code)
+
+    if words[:1] not in (["prepare"], ["train"]) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def outcome(words: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,8 @@ _POLL_SECONDS = 0.2
 _KILL_SECONDS = 20.0
 _SILENCE_SECONDS = 1800.0
 _AGAIN = "What was finished is kept: run the same command again."
+_TOLD_TO_STOP = f"the build was told to stop. {_AGAIN}"
+_ASKED_TO_STOP: ContextVar[threading.Event | None] = ContextVar("asked_to_stop", default=None)
 
 
 def check_beam_options(options: Sequence[str]) -> None:
@@ -139,6 +142,8 @@ def _watch(thread: threading.Thread, lost: Sequence[str], display: Display, work
         display.update()
         # The file of their names goes when the build is committed, before they do.
         workers.update(workers_of(display.folder.root, os.getpid()))
+        if (asked := _ASKED_TO_STOP.get()) and asked.is_set():
+            raise Interrupted(_TOLD_TO_STOP)
         if lost:
             raise explained(display.folder, Interrupted(f"the build stopped: {lost[0]}. {_AGAIN}"))
         if time.monotonic() - display.last_change > _SILENCE_SECONDS:
@@ -173,17 +178,21 @@ def _losses(lost: list[str]) -> Iterator[None]:
 @contextmanager
 def terminated() -> Iterator[None]:
     """Lets SIGTERM (a machine is taken away) end the build like a lost worker: with everything finished kept."""
+    asked = threading.Event()
 
     def stop(number: int, frame: object) -> None:
-        raise Interrupted(f"the build was told to stop. {_AGAIN}")
+        # Remembered too: what runs just now may take our exception for its own failure, and swallow it.
+        asked.set()
+        raise Interrupted(_TOLD_TO_STOP)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    before, known = signal.signal(signal.SIGTERM, stop), _ASKED_TO_STOP.set(asked)
     try:
         yield
     finally:
+        _ASKED_TO_STOP.reset(known)
         signal.signal(signal.SIGTERM, before)
 
 

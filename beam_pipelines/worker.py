@@ -27,7 +27,8 @@ def command(building: str) -> str:
     code = f"import sys; sys.path.insert(0, {root!r}); from beam_pipelines.worker import main; {call}"
     # exec: the worker must be the launcher's own child, not a shell's. -P: the folder that a user stands in, which may
     # be a stranger's download, holds data; without it a logging.py there would be run in place of Python's.
-    return f"exec {shlex.quote(sys.executable)} -P -c {shlex.quote(code)}"
+    # trap: Ctrl-C reaches every process of a terminal; what it means is the launcher's business.
+    return f"trap '' INT; exec {shlex.quote(sys.executable)} -P -c {shlex.quote(code)}"
 
 
 def main(building: str, launcher: int) -> None:
