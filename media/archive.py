@@ -27,6 +27,9 @@ LARGEST_TOTAL = 1 << 40
 LARGEST_RATIO = 200
 """Bytes that may come out for one stored byte: text of one letter repeated is packed 1000 to 1, music 10 to 1."""
 _FREE_OF_RATIO = 1 << 20
+# What cannot be packed grows by some bytes for each 16 KB or more of it.
+_LARGEST_LOSS = 1000
+_FREE_OF_LOSS = 64
 _FREE_OF_TOTAL_RATIO = 64 << 20
 _LARGEST_DIRECTORY = 64 << 20
 # What zipfile reads to find the list of members: the end of the file.
@@ -67,7 +70,10 @@ class Member:
 
 @dataclass(frozen=True)
 class Archive:
-    """The files of a zip archive by name, in the archive's order; `where` names it in messages."""
+    """The files of a zip archive by name, in the archive's order; `where` names it in the messages of `read`.
+
+    Those stand in datasets, so `where` is no path of this machine.
+    """
 
     where: str
     members: dict[str, Member]
@@ -91,7 +97,10 @@ class Archive:
         try:
             with self._open() as file:
                 data = _unpacked(member, _stored_bytes(file, member))
-        except (OSError, zlib.error, struct.error, _Damage) as error:
+        except OSError as error:
+            # The error itself would name the whole path.
+            raise Unreadable("damaged-archive", f"{name} in {self.where}: {error.strerror or error}") from error
+        except (zlib.error, struct.error, _Damage) as error:
             raise Unreadable("damaged-archive", f"{name} in {self.where}: {error}") from error
         return data
 
@@ -142,7 +151,7 @@ def _archive_as_it_is(path: str, key: tuple[int, ...]) -> Archive:
             members = _members(file, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}. Check the file.") from error
-    return Archive(path, _below_top(members), opened)
+    return Archive("the archive", _below_top(members), opened)
 
 
 class _Bounded(io.RawIOBase):
@@ -248,6 +257,9 @@ def _oddity(entry: zipfile.ZipInfo, twice: bool) -> tuple[str, str] | None:
         return "archive-compression", f"is packed by method {entry.compress_type}; only stored and deflated are read"
     if entry.file_size > _FREE_OF_RATIO and entry.file_size > LARGEST_RATIO * entry.compress_size:
         return "archive-ratio", f"unpacks {entry.compress_size} bytes to {entry.file_size}: no music is packed so well"
+    if entry.compress_size > entry.file_size + entry.file_size // _LARGEST_LOSS + _FREE_OF_LOSS:
+        # All that is stored is read before it is unpacked.
+        return "damaged-archive", f"takes {entry.compress_size} bytes for {entry.file_size}: nothing is packed so badly"
     return None
 
 

@@ -98,7 +98,7 @@ def read_below(root: str | os.PathLike[str], relative: str, limit_bytes: int) ->
     """Returns the bytes of a regular file below `root`, for names that come from a file and may be hostile.
 
     Every folder on the way is opened by itself and no link is followed that was not looked at, so that a link which is
-    put there at any moment leads nowhere.
+    put there at any moment leads nowhere. Unreadable names no path of this machine: its message stands in datasets.
 
     Raises:
         Unreadable: `path-escapes-root` (nothing outside was opened), `missing-file`, `not-a-file`, `too-large`,
@@ -121,7 +121,7 @@ def read_below(root: str | os.PathLike[str], relative: str, limit_bytes: int) ->
                 )
             data = file.read(limit_bytes + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise Unreadable("missing-file", f"{relative} is listed, but there is no such file in {folder}") from error
+        raise Unreadable("missing-file", f"{relative} is listed, but there is no such file") from error
     except IsADirectoryError as error:
         raise Unreadable("not-a-file", f"{relative} is a folder, not a file") from error
     except OSError as error:

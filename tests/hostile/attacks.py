@@ -11,6 +11,7 @@ import pickle
 import stat
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -180,11 +181,25 @@ def zip_bomb_in_a_zip(base: Path) -> Path:
 
 
 def zip_with_false_size(base: Path) -> Path:
-    """A member that states 10 bytes and unpacks to 8 MB. It is damaged; 11 bytes are unpacked, not more."""
+    """A member that states 10,000 bytes and unpacks to 8 MB. It is damaged; 10,001 bytes are unpacked, not more."""
     data = bytearray(packed({"liar.mid": bytes(8 << 20)}))
-    struct.pack_into("<I", data, 22, 10)
-    struct.pack_into("<I", data, data.index(b"PK\x01\x02") + 24, 10)
+    struct.pack_into("<I", data, 22, 10_000)
+    struct.pack_into("<I", data, data.index(b"PK\x01\x02") + 24, 10_000)
     return archive(base, bytes(data))
+
+
+def zip_with_false_stored_size(base: Path) -> Path:
+    """A member of 100 bytes that states to take 80 MB in the archive, a hole in the file. Its bytes are not read."""
+    name, stored, size, crc = b"hole.mid", 80 << 20, 100, zlib.crc32(bytes(100))
+    local = struct.pack("<4s5HLLLHH", b"PK\x03\x04", 20, 0, 0, 0, 0, crc, stored, size, len(name), 0) + name
+    facts = (20, 20, 0, 0, 0, 0, crc, stored, size, len(name), 0, 0, 0, 0, 0, 0)
+    entry = struct.pack("<4s6HLLLHHHHHLL", b"PK\x01\x02", *facts) + name
+    start = len(local) + stored
+    path = archive(base, local)
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(entry + struct.pack("<4s4HLLH", b"PK\x05\x06", 0, 0, 1, 1, len(entry), start, 0))
+    return path
 
 
 def zip_of_very_many(base: Path) -> Path:

@@ -23,6 +23,7 @@ QUARANTINED = {
     attacks.zip_with_link: {"link.mid": "archive-link"},
     attacks.zip_bomb: {"bomb.mid": "archive-ratio"},
     attacks.zip_with_false_size: {"liar.mid": "damaged-archive"},
+    attacks.zip_with_false_stored_size: {"hole.mid": "damaged-archive"},
     attacks.zip_encrypted: {"sound.mid": "archive-encrypted"},
     attacks.zip_with_two_of_a_name: {"same.mid": "archive-duplicate"},
     attacks.zip_damaged: {"sound.mid": "damaged-archive"},

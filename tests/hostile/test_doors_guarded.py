@@ -7,6 +7,7 @@ the secret, memory, or an entry that should have been refused.
 import json
 import os
 import pickle
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -160,6 +161,20 @@ def test_without_its_guard_an_odd_member_is_read(
     found = read_member(path, name)
     archive._archive_as_it_is.cache_clear()
     assert found == gained if gained is not None else found != attacks.SOUND
+
+
+def test_without_its_guard_all_that_a_member_states_to_store_is_read(tmp_path: Path, monkeypatch: Patch) -> None:
+    path = attacks.zip_with_false_stored_size(tmp_path)
+    monkeypatch.setattr(archive, "_FREE_OF_LOSS", 1 << 30)
+    archive._archive_as_it_is.cache_clear()
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError):
+            read_member(path, "hole.mid")
+        assert tracemalloc.get_traced_memory()[1] > 80 << 20
+    finally:
+        tracemalloc.stop()
+        archive._archive_as_it_is.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,14 @@ def test_what_is_no_file_to_read_has_its_reason(tree):
     assert {path: reason(tree, path) for path in reasons} == reasons
 
 
+def test_a_refusal_names_the_path_below_the_folder_and_not_the_folder(tree):
+    os.mkfifo(tree / "pipe.mid")
+    for path, limit in (("a", 9), ("pipe.mid", 9), ("no.mid", 9), ("a.mid/x", 9), ("../x", 9), ("a.mid", 0)):
+        with pytest.raises(Unreadable) as error:
+            read_below(tree, path, limit)
+        assert path in str(error.value) and str(tree) not in str(error.value)
+
+
 def test_a_file_below_up_to_the_limit_is_read(tree):
     (tree / "a.mid").write_bytes(b"12345")
     assert read_below(tree, "a.mid", 5) == b"12345"
