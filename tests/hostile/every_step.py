@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from beam_pipelines import stages
 from beam_pipelines.build import check_half_built, prepare
@@ -46,24 +47,29 @@ def in_child(act: Callable[[], object], kill_at: int | None = None, below: str =
     counter, told = os.pipe()
     child = os.fork()
     if child == 0:
-        code = _CRASHED
-        try:
-            os.close(counter)
-            if kill_at is not None:
-                _die_at(kill_at, below, told)
-            act()
-            code = _WHOLE
-        except StrettoError as error:
-            print(error, file=sys.__stderr__)
-            code = error.exit_code
-        except BaseException:  # noqa: BLE001  a forked child must end here, whatever it meets
-            traceback.print_exc(file=sys.__stderr__)
-        finally:
-            os._exit(code)
+        os.close(counter)
+        if kill_at is not None:
+            _die_at(kill_at, below, told)
+        leave(act)
     os.close(told)
     with os.fdopen(counter, "rb") as changes:
         made = len(changes.read())
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), made
+
+
+def leave(act: Callable[[], object]) -> NoReturn:
+    """Runs a function and ends this process with the exit code that a command would have."""
+    code = _CRASHED
+    try:
+        act()
+        code = _WHOLE
+    except StrettoError as error:
+        os.write(2, f"{error}\n".encode())
+        code = error.exit_code
+    except BaseException:  # noqa: BLE001  a forked child must end here, whatever it meets
+        os.write(2, traceback.format_exc().encode())
+    finally:
+        os._exit(code)
 
 
 def _die_at(kill_at: int, below: str, told: int) -> None:
@@ -75,7 +81,7 @@ def _die_at(kill_at: int, below: str, told: int) -> None:
         if os.path.isabs(last) and not last.startswith(below):
             return
         if event == "open" and not (".tmp" in os.path.basename(last) or _IN_PLACE.search(last)):
-            print(f"written in place: {last}", file=sys.__stderr__)
+            os.write(2, f"written in place: {last}\n".encode())
             os._exit(_CRASHED)
         os.write(told, b".")
         made += 1
