@@ -96,10 +96,10 @@ def _was_sent_as_text(data: bytes, reason: str) -> bool:
 
 
 def _check_events(data: bytes, layout: Layout, name: str) -> list[TrackFacts]:
-    facts = []
+    facts: list[TrackFacts] = []
     for number, (start, stop) in enumerate(layout.tracks):
         try:
-            facts.append(check_track(data, start, stop))
+            facts.append(check_track(data, start, stop, facts[-1].singles if facts else 0))
         except Damage as error:
             message = f"{name}: track {number}, byte {error.offset}: {error.message}"
             raise Unreadable(error.reason, message, error.offset, number) from error

@@ -15,6 +15,7 @@ import numpy.typing as npt
 LAST_TICK = (1 << 31) - 1
 MOST_SINGLE_EVENTS = 1_000_000
 """Events of one file that are taken singly, some seconds' worth. Music has some ten thousand."""
+_TOO_MANY = "too-many-events"
 
 _END_OF_TRACK, _TEMPO = 0x2F, 0x51
 _DATA_BYTES = {0x80: 2, 0x90: 2, 0xA0: 2, 0xB0: 2, 0xC0: 1, 0xD0: 1, 0xE0: 2}
@@ -51,6 +52,7 @@ class TrackFacts:
         ended: whether an end-of-track event was there.
         stop: the byte of the file behind the last event that counts.
         system: (byte of the file, data bytes) of system messages other than F0; -1 data bytes where a length follows.
+        singles: events that were taken singly, those of the tracks before included.
     """
 
     note_ons: int
@@ -58,27 +60,39 @@ class TrackFacts:
     ended: bool
     stop: int
     system: tuple[tuple[int, int], ...]
+    singles: int
 
 
-def check_track(data: bytes, start: int, stop: int) -> TrackFacts:
-    """Checks the events in data[start:stop]. Raises Damage with the offset in `data`."""
-    walk = _Walk(data, start, stop)
+def check_track(data: bytes, start: int, stop: int, singles: int = 0) -> TrackFacts:
+    """Checks the events in data[start:stop]. `singles` is that of the track before in the file.
+
+    Raises:
+        Damage: with the offset in `data`.
+    """
+    walk = _Walk(data, start, stop, singles)
     walk.run()
+    singles = walk.singles
     if walk.ended and walk.at < stop:
-        _refuse_notes_after_end(data, walk.at, stop)
-    return TrackFacts(walk.note_ons, walk.tick, walk.ended, walk.at, tuple(walk.system))
+        singles = _refuse_notes_after_end(data, walk.at, stop, singles)
+    return TrackFacts(walk.note_ons, walk.tick, walk.ended, walk.at, tuple(walk.system), singles)
 
 
-def _refuse_notes_after_end(data: bytes, start: int, stop: int) -> None:
-    """Padding behind the end of a track is harmless; notes there are music that only some readers play."""
-    rest = _Walk(data, start, stop)
+def _refuse_notes_after_end(data: bytes, start: int, stop: int, singles: int) -> int:
+    """Padding behind the end of a track is harmless; notes there are music that only some readers play.
+
+    Returns the events that were taken singly so far.
+    """
+    rest = _Walk(data, start, stop, singles)
     try:
         rest.run()
-    except Damage:
-        pass  # padding has no meaning, and need have none
+    except Damage as error:
+        # Padding has no meaning, and need have none; but it may not cost more than a track.
+        if error.reason == _TOO_MANY:
+            raise
     if rest.note_ons:
         message = f"{rest.note_ons} notes begin behind the end-of-track event: it is not known which end is meant"
         raise Damage("notes-after-end", message, start)
+    return rest.singles
 
 
 class _Walk:
@@ -87,7 +101,6 @@ class _Walk:
     __slots__ = (
         "_patience",
         "_plain",
-        "_singles",
         "_start",
         "_stretches",
         "at",
@@ -95,15 +108,17 @@ class _Walk:
         "ended",
         "note_ons",
         "running",
+        "singles",
         "stop",
         "system",
         "tick",
     )
 
-    def __init__(self, data: bytes, start: int, stop: int) -> None:
+    def __init__(self, data: bytes, start: int, stop: int, singles: int = 0) -> None:
         self.data, self.at, self.stop = data, start, stop
         self.running = 0
-        self.tick = self.note_ons = self._singles = self._plain = 0
+        self.tick = self.note_ons = self._plain = 0
+        self.singles = singles
         self._patience = _PLAIN_BEFORE_MANY
         self.ended = False
         self.system: list[tuple[int, int]] = []
@@ -137,9 +152,9 @@ class _Walk:
         self.running = found.running
 
     def _one(self) -> None:
-        self._singles += 1
-        if self._singles > MOST_SINGLE_EVENTS:
-            raise Damage("too-many-events", f"over {MOST_SINGLE_EVENTS} events that are no notes", self.at)
+        self.singles += 1
+        if self.singles > MOST_SINGLE_EVENTS:
+            raise Damage(_TOO_MANY, f"over {MOST_SINGLE_EVENTS} events that are no notes", self.at)
         begin = self.at
         self.tick += self._quantity("delta time", begin)
         if self.at >= self.stop:
