@@ -1,5 +1,10 @@
 """The errors a user may meet, each with the exit code that scripts rely on."""
 
+import os
+import traceback
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
 
 class StrettoError(Exception):
     """Something a person can act on. The message names the file, the key and the value, and says what to do."""
@@ -78,3 +83,12 @@ def error_of(exit_code: int, message: str) -> StrettoError:
     """The error of an exit code, for one that was told by another process."""
     kinds = (UsageError, InputError, MachineError, VerificationError, DivergedError, Interrupted)
     return {kind.exit_code: kind for kind in kinds}.get(exit_code, StrettoError)(message)
+
+
+def place_of(error: BaseException) -> str:
+    """Where an exception was raised, without the folders of this machine, so that equal builds say the same."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    inside = frame.filename.startswith(_ROOT + os.sep)
+    # What is installed inside the tree, in a virtual environment, is no part of it.
+    file = os.path.relpath(frame.filename, _ROOT) if inside and "site-packages" not in frame.filename else ""
+    return f"{file or os.path.basename(frame.filename)}, line {frame.lineno}, in {frame.name}"

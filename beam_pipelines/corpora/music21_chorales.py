@@ -11,8 +11,8 @@ gives them one title, or if the first eight pitches that the soprano strikes on 
 both relations are followed to the end, so a tune sung to several texts is one group. The group bears the name of its
 first file.
 
-The listing needs the tunes, so it parses the corpus (about 15 s of one core) and keeps the result under the user's
-cache folder, by music21's version and the file's sha256; workers and later runs read it from there.
+The listing needs the tunes, so it parses the corpus in the launcher (about 15 s of one core) and keeps the result under
+the user's cache folder, by music21's version and the file's sha256; workers and later runs read it from there.
 """
 
 import hashlib
@@ -25,13 +25,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
-from xml.etree.ElementTree import ParseError
 
 from beam_pipelines.corpora.cache import cache_folder, read_entry, write_entry
 from beam_pipelines.corpora.corpus import Item, Skip, read_item
 from media.archive import archive_of
 from media.storage import list_files
-from schemas.errors import InputError, MissingExtra, Unreadable
+from schemas.errors import InputError, MissingExtra, StrettoError, Unreadable, place_of
 from schemas.music import Notes, Piece, TempoMap
 from schemas.naming import item_name
 from schemas.settings import setting
@@ -197,7 +196,16 @@ def _parsed(data: bytes, path: str) -> dict[str, Any]:
     parts = len(re.findall(r"<score-part\b", text))
     if parts != len(VOICES):
         return {"skip": ["not-four-parts", f"{parts} parts; only scores of four parts are chorales in four voices"]}
-    score = _music21_score(text, path)
+    try:
+        return _content(_music21_score(text), path)
+    except (StrettoError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001  music21 raises what it happens to stumble on; that must cost one score
+        what = f"{type(error).__name__}: {error}, raised by {place_of(error)}"
+        raise Unreadable("bad-musicxml", f"{path}: music21 cannot read it: {what}") from error
+
+
+def _content(score: Any, path: str) -> dict[str, Any]:
     voices = [_voice_notes(part) for part in score.parts]
     if len(voices) != len(VOICES) or not all(map(_is_one_voice, voices)):
         return {"skip": ["not-four-voices", "a part is empty or holds several notes at once"]}
@@ -235,18 +243,14 @@ def _score_text(data: bytes, path: str) -> str:
     return text
 
 
-def _music21_score(text: str, path: str) -> Any:
+def _music21_score(text: str) -> Any:
     try:
-        from music21.exceptions21 import Music21Exception
         from music21.musicxml.xmlToM21 import MusicXMLImporter
     except ModuleNotFoundError as error:
         raise MissingExtra("music21", "music21") from error
     importer = MusicXMLImporter()
     importer.xmlText = text
-    try:
-        importer.parseXMLText()
-    except (Music21Exception, ParseError, ValueError) as error:
-        raise Unreadable("bad-musicxml", f"{path}: music21 cannot read it: {error}") from error
+    importer.parseXMLText()
     return importer.stream
 
 

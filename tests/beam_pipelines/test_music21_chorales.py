@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import zipfile
 from collections import Counter
 
 import pytest
@@ -165,6 +166,43 @@ def test_a_file_that_is_no_archive_is_quarantined(tmp_path, cache, data):
     with pytest.raises(Unreadable) as error:
         CHORALES.parse(item, str(tmp_path))
     assert error.value.reason == "bad-mxl"
+
+
+BAR = "<measure number='1'><attributes><divisions>{}</divisions></attributes>{}</measure>"
+NOTE = "<note><pitch><step>{}</step><octave>{}</octave></pitch><duration>4</duration><type>whole</type></note>"
+
+
+def score(bar):
+    """A MusicXML score of four equal parts."""
+    names = "".join(f"<score-part id='P{n}'><part-name>x</part-name></score-part>" for n in range(4))
+    parts = "".join(f"<part id='P{n}'>{bar}</part>" for n in range(4))
+    return f"<score-partwise><part-list>{names}</part-list>{parts}</score-partwise>"
+
+
+def packed_score(path, text):
+    with zipfile.ZipFile(path, "w") as whole:
+        whole.writestr("a.xml", text)
+
+
+@pytest.mark.parametrize(
+    "bar",
+    [
+        BAR.format(0, NOTE.format("C", 4)),
+        BAR.format(1, NOTE.format("Q", 4)),
+        BAR.format(1, NOTE.format("C", "x")),
+        "<x",
+    ],
+)
+def test_a_score_on_which_music21_stumbles_costs_itself_and_not_the_listing(tmp_path, cache, bar):
+    packed_score(tmp_path / "a-bad.mxl", score(bar))
+    packed_score(tmp_path / "b-good.mxl", score(BAR.format(1, NOTE.format("C", 4))))
+    bad, good = CHORALES.items(str(tmp_path))
+    assert len(CHORALES.parse(good, str(tmp_path)).notes) == 4
+    with pytest.raises(Unreadable, match=r"^a-bad\.mxl: music21 cannot read it: .*, raised by .*, line \d+") as error:
+        CHORALES.parse(bad, str(tmp_path))
+    assert error.value.reason == "bad-musicxml"
+    assert os.path.dirname(os.path.dirname(music21_chorales.__file__)) not in str(error.value)
+    assert "site-packages" not in str(error.value)
 
 
 def test_without_music21_the_extra_is_named(monkeypatch):
