@@ -18,7 +18,7 @@ from beam_pipelines.listing import write_listing
 from beam_pipelines.lock import locked, remove_dead_lock
 from beam_pipelines.outcome import told
 from beam_pipelines.progress import Display, forget_ticks
-from beam_pipelines.retry import check_retry, nothing_to_retry, take_over
+from beam_pipelines.retry import check_retry, take_over
 from beam_pipelines.seal import PENDING
 from beam_pipelines.stages import Commit, Decide, SurveyItems, WriteShards
 from beam_pipelines.survey import surveyed_items
@@ -65,9 +65,6 @@ def prepare(build: Build, beam_options: Sequence[str], as_json: bool) -> int:
         )
     if build.dry_run:
         return dry_run(build, as_json)
-    if _takes_over(build) and nothing_to_retry(build):
-        say(f"nothing was quarantined in {build.output}, and no limit differs; it stays as it is")
-        return 0
     folder = Folder(build.building)
     with locked(folder.root), terminated():
         # Looked at again under the lock: another launcher may have finished between the first look and the lock.
@@ -83,7 +80,11 @@ def _only_replaced_is_left(build: Build) -> int | None:
 
     None where there is nothing to remove, or the dataset in its place is another build's.
     """
-    if not build.replaces or not os.path.exists(build.output + REPLACED) or os.path.lexists(build.building):
+    if (
+        not build.replaces
+        or not os.path.exists(os.path.abspath(build.output) + REPLACED)
+        or os.path.lexists(build.building)
+    ):
         return None
     with locked(build.building):
         made_by = read_value(os.path.join(build.output, "provenance.json")) or {}
@@ -109,6 +110,9 @@ def _build(build: Build, folder: Folder, beam_options: Sequence[str]) -> int:
             listing = write_listing(build, folder)
             if _takes_over(build):
                 take_over(build, folder, listing.parts)
+    except UsageError:
+        _throw_away(folder)  # a dataset that cannot be made again is made anew, by another command
+        raise
     except InputError:
         if not os.path.isdir(folder.path("survey")):
             os.unlink(folder.state)  # nothing was made, so the next build here may be any
@@ -180,7 +184,7 @@ def check_half_built(build: Build, folder: Folder) -> None:
         )
     if state is None or state["build_fingerprint"] == build.fingerprint:
         return
-    if not build.replaces:
+    if not build.overwrite:
         raise UsageError(
             f"{folder.root}: a half-built dataset of another build is there ({_difference(build, state)}). "
             "Repeat that build's command, remove the folder, or replace it with --overwrite."

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from beam_pipelines.accounting import check_account
-from beam_pipelines.config import Build, build_to_json, code_version, written_code
+from beam_pipelines.config import Build, build_to_json, code_version
 from beam_pipelines.decide import Decision, read_decisions
 from beam_pipelines.describe import LEDGER, write_documents
 from beam_pipelines.finish import finish, is_dataset, is_pending
-from beam_pipelines.folder import WORKING, Folder, read_value, write_lines
+from beam_pipelines.folder import WORKING, Folder, read_lines, read_value, write_lines
 from beam_pipelines.listing import listed_items
 from beam_pipelines.quarantine import QUARANTINE, check_allowance, quarantine_lines
 from beam_pipelines.retry import SHARDS, SURVEY
@@ -86,12 +86,12 @@ def commit(build: Build, how: Mapping[str, Any]) -> None:
         return finish(build.output, build.replaces)
     shard_reports = read_shard_reports(folder)
     endings = list(ended(read_reports(folder), read_decisions(folder), shard_reports))
-    bad = write_quarantine(folder, endings, build.max_bad)
+    write_quarantine(folder, endings, build.max_bad)
     shards = tuple(Shard(**report["shard"]) for report in shard_reports)
     manifest = manifest_of(build, endings, shards, read_value(folder.plan)["crossing_groups"])
     ledger = [ending.ledger_line for ending in endings]
     held = {split: manifest.records(split) for split in SPLITS}
-    check_account(ledger, listed_items(folder), held, bad)
+    check_account(ledger, listed_items(folder), held, sum(1 for _ in read_lines(folder.path(QUARANTINE))))
     _remove_strays(folder, shards)
     _write_description(build, folder, manifest, endings, shard_reports, how)
     _write_rebuild(folder, shard_reports)
@@ -119,8 +119,8 @@ def ended(
             yield Ending(report, decision, outcome or 0)
 
 
-def write_quarantine(folder: Folder, endings: Iterable[Ending], allowance: str) -> int:
-    """Names the bad inputs in a file and counts them; raises InputError for too many, or where nothing is left."""
+def write_quarantine(folder: Folder, endings: Iterable[Ending], allowance: str) -> None:
+    """Names the bad inputs in a file; raises InputError where they are too many, or nothing is left to write."""
     endings = list(endings)
     bad = [ending.quarantine_entry for ending in endings if ending.decision.status == "quarantined"]
     write_atomic(folder.path(QUARANTINE), quarantine_lines(bad).encode())
@@ -131,7 +131,6 @@ def write_quarantine(folder: Folder, endings: Iterable[Ending], allowance: str) 
         raise InputError(
             f"nothing can be written: all {len(endings)} inputs were refused ({reasons}). Check the input folder."
         )
-    return len(bad)
 
 
 def manifest_of(
@@ -205,7 +204,7 @@ def provenance(build: Build, how: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "build_fingerprint": build.fingerprint,
         "code_version": code_version(),
-        "written_code": written_code(),
+        "written_fingerprint": build.written_fingerprint,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **how,
     }

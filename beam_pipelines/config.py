@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from beam_pipelines.corpora import CORPORA
-from beam_pipelines.corpora.corpus import Corpus
+from beam_pipelines.corpora.corpus import LARGEST_FILE, Corpus
 from schemas.errors import UsageError
 from schemas.hashing import fingerprint
 from schemas.naming import SPLITS
@@ -132,12 +132,13 @@ class Build:
             ("shards", self.shards, self.shards is None or 1 <= self.shards <= 99_999, "1..99999"),
             ("workers", self.workers, self.workers is None or 1 <= self.workers <= 1024, "1..1024"),
             ("max-seconds", self.max_seconds, 0 < self.max_seconds < math.inf, "a number above 0"),
-            ("item-seconds", self.item_seconds, 0 < self.item_seconds <= 86400, "0..86400, above 0"),
+            ("item-seconds", self.item_seconds, 0 < self.item_seconds <= 600, "0..600, above 0"),
             ("item-megabytes", self.item_megabytes, 16 <= self.item_megabytes <= 1 << 20, "16..1048576"),
         ]
         for name in ("max_notes", "max_notes_per_second", "max_controls", "max_tracks", "max_bytes"):
             value = getattr(self, name)
             problems.append((name.replace("_", "-"), value, value > 0, "above 0"))
+        problems.append(("max-bytes", self.max_bytes, self.max_bytes <= LARGEST_FILE, f"at most {LARGEST_FILE}"))
         for name, value, fits, allowed in problems:
             if not fits:
                 said = ",".join(map(str, value)) if isinstance(value, tuple) else value
@@ -172,7 +173,7 @@ class Build:
     def written_fingerprint(self) -> str:
         """sha256 over what decides the bytes of a record, given its input: choices without limits, code that writes."""
         choices = {name: value for name, value in self.choices.items() if name not in LIMITS}
-        return fingerprint({"choices": choices, "code": written_code()})
+        return fingerprint({"choices": choices, "range": self.corpus.pitch_range, "code": written_code()})
 
     @property
     def fingerprint(self) -> str:

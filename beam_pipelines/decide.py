@@ -1,6 +1,6 @@
 """The decisions: what becomes of every input, in which split and shard, taken once over all reports of the survey."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from beam_pipelines.augment import variants_of
@@ -10,7 +10,8 @@ from beam_pipelines.folder import Folder, read_lines, write_lines, write_value
 from beam_pipelines.limits import over_limit
 from beam_pipelines.split import crossing_groups, dealt, duplicates, leaks, merged_groups, near_leaks, own_split
 from beam_pipelines.survey import Report, surveyed_piece
-from beam_pipelines.write import is_finished
+from beam_pipelines.write import CHANGED, is_finished
+from schemas.music import Piece
 from schemas.naming import SPLITS, shard_name
 
 SHARD_BYTES = 128 << 20
@@ -51,10 +52,10 @@ class Plan:
     crossing_groups: tuple[str, ...]
 
 
-def decide(build: Build, reports: Sequence[Report]) -> Plan:
-    """The plan of a build."""
+def decide(build: Build, reports: Sequence[Report], alive: Callable[[], None] = lambda: None) -> Plan:
+    """The plan of a build. `alive` is called whenever a piece had to be read again."""
     splits = assigned_splits(build, reports)
-    refusals = refused(build, reports, splits)
+    refusals = refused(build, reports, splits, alive)
     written = [place for place in range(len(reports)) if place not in refusals]
     shards = assigned_shards(build, reports, splits, written)
     shard_of = {place: shard for shard, places in shards.items() for place in places}
@@ -82,7 +83,9 @@ def assigned_splits(build: Build, reports: Sequence[Report]) -> list[str]:
     return splits
 
 
-def refused(build: Build, reports: Sequence[Report], splits: Sequence[str]) -> dict[int, Refusal]:
+def refused(
+    build: Build, reports: Sequence[Report], splits: Sequence[str], alive: Callable[[], None]
+) -> dict[int, Refusal]:
     """Place -> why it is not written: what the survey found, then duplicates, then music of one split in another."""
     judged = {place: judge(build, report) for place, report in enumerate(reports)}
     refusals = {place: refusal for place, refusal in judged.items() if refusal}
@@ -91,20 +94,30 @@ def refused(build: Build, reports: Sequence[Report], splits: Sequence[str]) -> d
     twins = duplicates([(report.item.name, split, report.exact) for report, split in fit])
     for name, kept in twins.items():
         refusals[places[name]] = Refusal("skipped", "duplicate", f"{name}: the same notes as {kept}, which is written")
-    for name, message in _leaking(build, [pair for pair in fit if pair[0].item.name not in twins]):
-        refusals[places[name]] = Refusal("skipped", "leak", message)
+    rest = [pair for pair in fit if pair[0].item.name not in twins]
+    refusals |= {places[name]: refusal for name, refusal in _leaking(build, rest, alive).items()}
     return refusals
 
 
-def _leaking(build: Build, fit: Sequence[tuple[Report, str]]) -> Iterator[tuple[str, str]]:
-    """Name and sentence of every piece whose music lies in a split that goes before its own."""
-    same = leaks([(report.item.name, split, report.music) for report, split in fit])
-    for name, kept in same.items():
-        yield name, f"{name}: the same music as {kept}, which lies in another split"
-    reports = {report.item.name: report for report, _ in fit if report.item.name not in same}
+def _leaking(build: Build, fit: Sequence[tuple[Report, str]], alive: Callable[[], None]) -> dict[str, Refusal]:
+    """Name -> refusal of every piece whose music lies in a split that goes before its own."""
+    found = {}
+    for name, kept in leaks([(report.item.name, split, report.music) for report, split in fit]).items():
+        found[name] = Refusal("skipped", "leak", f"{name}: the same music as {kept}, which lies in another split")
+    reports = {report.item.name: report for report, _ in fit if report.item.name not in found}
     rest = [(report.item.name, split, report.sketch) for report, split in fit if report.item.name in reports]
-    for name, leak in near_leaks(rest, lambda name: surveyed_piece(build, reports[name])):
-        yield name, f"{name}: a copy of {leak.keeper} ({leak.copy}), which lies in another split"
+
+    def load(name: str) -> Piece | None:
+        alive()
+        piece = surveyed_piece(build, reports[name])
+        if piece is None:
+            found[name] = Refusal("quarantined", CHANGED, f"{name}: not what it was when it was surveyed")
+        return piece
+
+    for name, leak in near_leaks(rest, load, also_of_leaking=False):
+        message = f"{name}: a copy of {leak.keeper} ({leak.copy}), which lies in another split"
+        found[name] = Refusal("skipped", "leak", message)
+    return found
 
 
 def judge(build: Build, report: Report) -> Refusal | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from beam_pipelines.folder import Folder, cannot_write, read_value
 
-SURVEY, WRITE = "survey", "write"
+SURVEY, DECIDE, WRITE = "survey", "decide", "write"
 _LINE_SECONDS = 15.0
 
 
@@ -41,7 +41,7 @@ class Ticks:
 
 def ticks(folder: Folder) -> dict[str, int]:
     """Stage -> finished inputs of this run."""
-    counts = {SURVEY: 0, WRITE: 0}
+    counts = {SURVEY: 0, DECIDE: 0, WRITE: 0}
     with contextlib.suppress(FileNotFoundError):
         for entry in os.scandir(folder.path("progress")):
             stage = entry.name.partition("-")[0]
@@ -55,7 +55,7 @@ def forget_ticks(folder: Folder) -> None:
     """Removes the bytes of an earlier run."""
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(folder.path("progress")):
-            if name.partition("-")[0] in (SURVEY, WRITE):
+            if name.partition("-")[0] in (SURVEY, DECIDE, WRITE):
                 os.unlink(folder.path("progress", name))
 
 

@@ -15,25 +15,39 @@ import selectors
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from typing import IO, Any
 
 from beam_pipelines.clean import Refusal
 from beam_pipelines.config import Build, build_to_json
 from beam_pipelines.corpora.corpus import Item
+from beam_pipelines.folder import cannot_write
+from beam_pipelines.unforeseen import too_much_memory, unexpected
 from schemas.errors import MachineError, StrettoError, error_of
 from schemas.registry import resolve
 from schemas.settings import from_json, to_json
 
 WORK = {"survey": "beam_pipelines.survey:survey_item", "encode": "beam_pipelines.write:try_item"}
-"""What can be asked: function(build, item, **details) -> JSON values."""
+"""What can be asked: function(build, item, note, **details) -> JSON values; note(JSON values) is heard at once."""
 
 _READY = b"ready\n"
-_KILLED = "killed"
+KILLED = "killed"
+_ENDING_SECONDS = 5.0
 _START_SECONDS = 120.0
 _SPARE_SECONDS = 30.0
 """How much longer than the alarm the asking side waits before it kills by itself."""
 _ENDING_BYTES = 2000
+_READ_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was found out about an item, or why not; and what was noted before that."""
+
+    value: Any = None
+    refusal: Refusal | None = None
+    noted: dict[str, Any] = field(default_factory=dict)
 
 
 class ReadingProcess:
@@ -42,24 +56,33 @@ class ReadingProcess:
     def __init__(self, build: Build) -> None:
         self._build = build
         self._process: subprocess.Popen[bytes] | None = None
+        self._heard = b""
 
-    def ask(self, what: str, item: Item, **details: Any) -> Any:
-        """What `WORK` finds out about an item, as JSON values; a Refusal where its process died of it.
+    def ask(self, what: str, item: Item, **details: Any) -> Answer:
+        """What `WORK` finds out about an item, or its refusal where its process died of it.
 
         Raises:
             StrettoError: it cannot be found out for any item (an extra is missing), or no process starts.
         """
-        refusal = None
+        answer = Answer()
         request = json.dumps({"do": what, "item": asdict(item), **details}).encode() + b"\n"
         for _ in range(2):
-            line = self._answer(self._process or self._start(), request, 2 * self._build.item_seconds)
-            if line:
-                return _unwrapped(json.loads(line))
-            refusal = _refusal(item, self._build, self._ended())
+            answer = self._ask_once(item, request)
             # Killed from outside (for lack of memory on this machine, or by a person): the item may be innocent.
-            if refusal.reason != _KILLED:
-                return refusal
-        return replace(refusal, reason="crash") if refusal else None
+            if answer.refusal is None or answer.refusal.reason != KILLED:
+                break
+        return answer
+
+    def _ask_once(self, item: Item, request: bytes) -> Answer:
+        process, noted = self._process or self._start(), {}
+        line = self._answer(process, request, 2 * self._build.item_seconds)
+        while line:
+            reply = json.loads(line)
+            if "noted" not in reply:
+                return _answer_of(reply, noted)
+            noted = reply["noted"]
+            line = self._line(process, 2 * self._build.item_seconds)
+        return Answer(refusal=_refusal(item, self._build, self._ended()), noted=noted)
 
     def close(self) -> None:
         """Ends the process."""
@@ -71,21 +94,33 @@ class ReadingProcess:
                 # What a dead process did not take cannot be given any more.
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
-        self._process.wait()
-        self._process = None
+        # One that waits for a dead disk cannot even be killed; it must not keep its worker too.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=_ENDING_SECONDS)
+        self._process, self._heard = None, b""
 
     def _answer(self, process: subprocess.Popen[bytes], request: bytes, seconds: float) -> bytes:
         """The line that answers, b"" where the process died or said nothing in time."""
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
         try:
             process.stdin.write(request)
             process.stdin.flush()
         except BrokenPipeError:
             return b""
-        if not _has_something(process.stdout, seconds + _SPARE_SECONDS):
-            return b""
-        line: bytes = process.stdout.readline()
-        return line if line.endswith(b"\n") else b""
+        return self._line(process, seconds)
+
+    def _line(self, process: subprocess.Popen[bytes], seconds: float) -> bytes:
+        # Not the stream's own buffer: lines that have come would hide there from the wait for those to come.
+        assert process.stdout is not None
+        while b"\n" not in self._heard:
+            if not _has_something(process.stdout, seconds + _SPARE_SECONDS):
+                return b""
+            more = os.read(process.stdout.fileno(), _READ_BYTES)
+            if not more:
+                return b""
+            self._heard += more
+        line, _, self._heard = self._heard.partition(b"\n")
+        return line + b"\n"
 
     def _ended(self) -> int:
         """How the process ended, as subprocess says it; one that lives on in silence is ended as by its alarm."""
@@ -112,10 +147,12 @@ class ReadingProcess:
         raise MachineError(f"the process that reads inputs does not start ({last}). Try again.")
 
 
-def _unwrapped(reply: dict[str, Any]) -> Any:
+def _answer_of(reply: dict[str, Any], noted: dict[str, Any]) -> Answer:
     if "failed" in reply:
         raise error_of(reply["failed"], reply["message"])
-    return reply["answer"]
+    if "refused" in reply:
+        return Answer(refusal=Refusal(**reply["refused"]), noted=noted)
+    return Answer(reply["answer"], noted=noted)
 
 
 def _refusal(item: Item, build: Build, code: int) -> Refusal:
@@ -124,9 +161,12 @@ def _refusal(item: Item, build: Build, code: int) -> Refusal:
         limit = f"--item-seconds {build.item_seconds:g}"
         message = f"{item.name}: not read within {limit}: its parser never ends, or its disk hangs"
         return Refusal("quarantined", "too-slow", message)
+    if code == -signal.SIGKILL:
+        message = f"{item.name}: the process that read it was killed from outside; is there too little memory?"
+        return Refusal("quarantined", KILLED, f"{message} --retry-quarantined reads it again")
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     message = f"{item.name}: the process that read it ended with {how}; what it holds crashes its parser"
-    return Refusal("quarantined", _KILLED if code == -signal.SIGKILL else "crash", message)
+    return Refusal("quarantined", "crash", message)
 
 
 def _has_something(stream: IO[bytes], seconds: float) -> bool:
@@ -179,19 +219,31 @@ def main() -> None:
     answers.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     os.dup2(2, 1)
-    for line in sys.stdin.buffer:
-        signal.setitimer(signal.ITIMER_REAL, build.item_seconds)
-        answer = _answered(build, **json.loads(line))
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        answers.write(json.dumps(answer).encode() + b"\n")
+
+    def say(**reply: Any) -> None:
+        answers.write(json.dumps(reply).encode() + b"\n")
         answers.flush()
 
+    for line in sys.stdin.buffer:
+        signal.setitimer(signal.ITIMER_REAL, build.item_seconds)
+        reply = _reply(build, lambda values: say(noted=values), **json.loads(line))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        say(**reply)
 
-def _answered(build: Build, do: str, item: dict[str, Any], **details: Any) -> dict[str, Any]:
+
+def _reply(build: Build, note: Callable[..., None], do: str, item: dict[str, Any], **details: Any) -> dict[str, Any]:
+    """The answer to a request; an item's refusal; or an error that is the fault of no item."""
     try:
-        return {"answer": resolve(WORK, do, "request")(build, Item(**item), **details)}
+        return {"answer": resolve(WORK, do, "request")(build, Item(**item), note, **details)}
     except StrettoError as error:
         return {"failed": error.exit_code, "message": str(error)}
+    except OSError as error:
+        failure = cannot_write(str(error.filename or "a working file"), error)
+        return {"failed": failure.exit_code, "message": str(failure)}
+    except MemoryError:
+        return {"refused": asdict(too_much_memory(item["name"], build.item_megabytes))}
+    except Exception as error:  # noqa: BLE001  whatever it is, it costs one input and is told with its place
+        return {"refused": asdict(unexpected(item["name"], error))}
 
 
 def _limit_memory(size: int) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any
 
-from beam_pipelines.config import FREE, LIMITS, Build, code_version, written_code
+from beam_pipelines.config import FREE, LIMITS, Build, code_version
 from beam_pipelines.folder import Folder, write_lines, write_value
 from beam_pipelines.limits import MEASURED
 from beam_pipelines.listing import read_part
@@ -45,7 +45,13 @@ def check_retry(build: Build) -> None:
             f"{build.output}: --retry-quarantined may change limits only, and this differs: {sides}. "
             f"Repeat the dataset's settings (--config {os.path.join(build.output, 'config.json')}). {_ANEW}"
         )
-    if _object(build.output, "provenance.json").get("written_code") != written_code():
+    for name in ("item_seconds", "item_megabytes"):
+        if not there.get(name, 0) <= getattr(build, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"{build.output}: {flag} was {there.get(name)} there: what it let in is not read again. {_ANEW}"
+            )
+    if _object(build.output, "provenance.json").get("written_fingerprint") != build.written_fingerprint:
         raise UsageError(f"{build.output}: the code that writes records has changed since it was made. {_ANEW}")
 
 
@@ -65,13 +71,6 @@ def _object(output: str, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UsageError(f"{output}: {name} is not what a build writes, so nothing can be taken over. {_ANEW}")
     return value
-
-
-def nothing_to_retry(build: Build) -> bool:
-    """Whether the dataset at the output quarantined nothing and was made with the same limits."""
-    there = _object(build.output, "config.json")
-    same = all(there.get(name) == value for name, value in build.choices.items() if name in LIMITS)
-    return same and not os.path.getsize(os.path.join(build.output, QUARANTINE))
 
 
 def take_over(build: Build, folder: Folder, parts: int) -> None:
@@ -142,12 +141,16 @@ def _link_shard(build: Build, folder: Folder, report: dict[str, Any]) -> None:
     if any(isinstance(outcome, dict) and outcome["status"] == "quarantined" for outcome in report["items"].values()):
         return
     name = report["shard"]["name"]
+    if os.path.exists(folder.shard_report(name)):  # of this build, before it was killed
+        return
     for path in (name, index_name(name)):
         os.makedirs(os.path.dirname(folder.path(path)), exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(folder.path(path))
         try:
             os.link(os.path.join(build.output, path), folder.path(path))
+        except FileNotFoundError:  # it is written anew
+            return
         except OSError:  # another file system, or one without links
             shutil.copyfile(os.path.join(build.output, path), folder.path(path))
     write_value(folder.shard_report(name), report)

@@ -102,26 +102,28 @@ class NearLeak:
 
 
 def near_leaks(
-    pieces: Iterable[tuple[str, str, str]], load: Callable[[str], Piece | None]
+    pieces: Iterable[tuple[str, str, str]], load: Callable[[str], Piece | None], also_of_leaking: bool = True
 ) -> Iterator[tuple[str, NearLeak]]:
     """Names of pieces that are copies of one in a split that goes before; pieces are (name, split, sketch).
 
     Sketches say only which pairs to look at, but where one is a part of the other they must agree: what `merged_groups`
     would not have kept together is no leak. `load` gives a piece by its name (None: it cannot be read any more) and is
-    asked for at most nine pieces for each that shares anything with another split.
+    asked for at most nine pieces for each that shares anything with another split. Copies of copies are found where
+    `also_of_leaking`; not where a piece that leaks is left out, and so leaks nowhere.
     """
     loaded = lru_cache(_LOADED)(load)
     ordered = sorted(pieces, key=lambda piece: (_rank(piece[1]), piece[0]))
     names = [name for name, *_ in ordered]
     index = Index([text for *_, text in ordered])
     for _, of_split in groupby(range(len(ordered)), key=lambda number: ordered[number][1]):
-        numbers = list(of_split)
+        numbers, leaking = list(of_split), set()
         for number in numbers:
             likely = index.sharing(ordered[number][2], worth_a_look)[:_TRIED]
             leak = _near_leak(names[number], likely, names, loaded)
             if leak:
+                leaking.add(number)
                 yield names[number], leak
-        for number in numbers:
+        for number in numbers if also_of_leaking else (number for number in numbers if number not in leaking):
             index.add(number, ordered[number][2])
 
 

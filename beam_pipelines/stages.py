@@ -10,7 +10,7 @@ from beam_pipelines.config import Build
 from beam_pipelines.decide import decide, order_for_workers, work_of, write_plan
 from beam_pipelines.folder import Folder
 from beam_pipelines.outcome import told
-from beam_pipelines.progress import SURVEY, WRITE, Ticks
+from beam_pipelines.progress import DECIDE, SURVEY, WRITE, Ticks
 from beam_pipelines.reading_process import ReadingProcess
 from beam_pipelines.survey import read_reports, survey_part
 from beam_pipelines.write import write_shard
@@ -56,6 +56,8 @@ class SurveyPart(_Stage):
 class DecideAll(_Stage):
     """All parts are surveyed -> (shard, how many inputs it has), in an order that keeps all workers busy."""
 
+    stage = DECIDE
+
     def __init__(self, build: Build, workers: int) -> None:
         super().__init__(build)
         self.workers = workers
@@ -63,7 +65,7 @@ class DecideAll(_Stage):
     def process(self, element: tuple[int, Iterable[int]]) -> Iterator[tuple[str, int]]:
         with told(self.folder):
             reports = read_reports(self.folder)
-            plan = decide(self.build, reports)
+            plan = decide(self.build, reports, self._ticks.done)
             write_plan(self.build, self.folder, reports, plan)
             endings = [Ending(report, decision) for report, decision in zip(reports, plan.decisions, strict=True)]
             write_quarantine(self.folder, endings, self.build.max_bad)

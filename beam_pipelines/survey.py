@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -15,11 +14,10 @@ from beam_pipelines.folder import Folder, read_lines, write_lines
 from beam_pipelines.limits import Measures, measured, over_limit
 from beam_pipelines.listing import count_parts, read_part
 from beam_pipelines.reading_process import ReadingProcess
+from beam_pipelines.unforeseen import too_much_memory, unexpected
 from media.storage import modified, size_of
 from schemas.errors import StrettoError, Unreadable, UsageError
 from schemas.music import Piece
-
-_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +62,11 @@ def parse_data(build: Build, item: Item, data: bytes) -> Piece | Refusal:
     except Skip as error:
         return Refusal("skipped", error.reason, error.message)
     except MemoryError:
-        message = f"{item.name}: reading it takes more memory than --item-megabytes {build.item_megabytes} allows"
-        return Refusal("quarantined", "too-much-memory", message)
+        return too_much_memory(item.name, build.item_megabytes)
     except StrettoError:
         raise
-    except Exception as error:  # noqa: BLE001  a parser's own mistake must cost one input, told with its place, not the build
-        return Refusal(
-            "quarantined", "unexpected", f"{item.name}: {type(error).__name__}: {error}, raised by {_place(error)}"
-        )
+    except Exception as error:  # noqa: BLE001  a parser's own mistake must cost one input, not the build
+        return unexpected(item.name, error)
 
 
 def refusal_of(error: Unreadable) -> Refusal:
@@ -79,25 +74,22 @@ def refusal_of(error: Unreadable) -> Refusal:
     return Refusal("quarantined", error.reason, str(error), error.offset, getattr(error, "track", None))
 
 
-def _place(error: Exception) -> str:
-    """Where an exception was raised, without the folders of this machine, so that equal builds say the same."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    inside = frame.filename.startswith(_ROOT)
-    file = os.path.relpath(frame.filename, _ROOT) if inside else os.path.basename(frame.filename)
-    return f"{file}, line {frame.lineno}, in {frame.name}"
-
-
-def survey(build: Build, item: Item) -> Report:
-    """The report on one input."""
+def survey(build: Build, item: Item, note: Callable[[dict[str, Any]], None] | None = None) -> Report:
+    """The report on one input. `note` hears sha256 and bytes of its file before that is parsed."""
     data = read_data(build, item)
     if isinstance(data, Refusal):
         return Report(item, data)
-    report = Report(item, None, hashlib.sha256(data).hexdigest(), len(data))
+    known = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    if note:
+        note(known)
+    report = Report(item, None, **known)  # type: ignore[arg-type]
     if len(data) > build.max_bytes:
         return replace(report, refusal=over_limit(build, item.name, len(data), Measures()))
     piece = parse_data(build, item, data)
-    if isinstance(piece, Refusal):
-        return replace(report, refusal=piece)
+    return replace(report, refusal=piece) if isinstance(piece, Refusal) else _judged(build, report, piece)
+
+
+def _judged(build: Build, report: Report, piece: Piece) -> Report:
     report = replace(report, measures=measured(piece))
     refusal = clean(piece, build.corpus.pitch_range, build.representation)
     if refusal:
@@ -114,19 +106,15 @@ def surveyed_piece(build: Build, report: Report) -> Piece | None:
     return None if isinstance(piece, Refusal) else piece
 
 
-def survey_item(build: Build, item: Item) -> dict[str, Any]:
+def survey_item(build: Build, item: Item, note: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """The report on one input as JSON values: what the process that reads is asked for."""
-    return report_to_json(survey(build, item))
+    return report_to_json(survey(build, item, note))
 
 
-def safely_surveyed(build: Build, reading: ReadingProcess, item: Item) -> Report:
-    """The report on one input, whatever it does to its reader."""
+def safely_surveyed(reading: ReadingProcess, item: Item) -> Report:
+    """The report on one input, whatever it does to its reader; nothing of it is read here."""
     answer = reading.ask("survey", item)
-    if not isinstance(answer, Refusal):
-        return report_from_json(answer)
-    data = read_data(build, item)
-    known = {} if isinstance(data, Refusal) else {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    return Report(item, answer, **known)
+    return Report(item, answer.refusal, **answer.noted) if answer.refusal else report_from_json(answer.value)
 
 
 def survey_part(build: Build, folder: Folder, part: int, reading: ReadingProcess, done: Callable[[], None]) -> int:
@@ -137,7 +125,7 @@ def survey_part(build: Build, folder: Folder, part: int, reading: ReadingProcess
     header, reports, kept = _header(build, folder, part), [], _kept(build, folder, part)
     for item in items:
         report = kept_report(build, item, kept[item.name]) if kept else None
-        reports.append(report_to_json(report or safely_surveyed(build, reading, item)))
+        reports.append(report_to_json(report or safely_surveyed(reading, item)))
         done()
     write_lines(folder.survey(part), [header, *reports])
     return len(items)
@@ -156,9 +144,9 @@ def kept_report(build: Build, item: Item, kept: dict[str, Any]) -> Report | None
     Raises:
         UsageError: the input is not to be read again, and has other bytes than when the dataset was made.
     """
-    if kept["again"]:
-        return None
     report = report_from_json(kept["report"])
+    if kept["again"] or report.bytes > build.max_bytes:
+        return None
     data = read_data(build, item)
     if isinstance(data, Refusal) or hashlib.sha256(data).hexdigest() != report.sha256:
         what = data.message if isinstance(data, Refusal) else f"{item.name}: other bytes than when the dataset was made"

@@ -34,13 +34,14 @@ def gather_suspects(folder: Folder) -> frozenset[str]:
     """Names of the inputs that dead processes were writing, in this run's past and before; remembered in the folder."""
     path = folder.path("progress", "suspects.json")
     names = set(read_value(path) or [])
-    for entry in os.listdir(folder.path("progress")):
-        if entry.startswith(_WRITING):
-            with open(folder.path("progress", entry), encoding="utf-8", errors="surrogatepass") as file:
-                names.add(file.read())
-            os.unlink(folder.path("progress", entry))
+    marks = [folder.path("progress", name) for name in os.listdir(folder.path("progress")) if name.startswith(_WRITING)]
+    for mark in marks:
+        with open(mark, encoding="utf-8", errors="surrogatepass") as file:
+            names.add(file.read())
     if names:
         write_value(path, sorted(names))
+    for mark in marks:  # when all is remembered: a kill before costs nothing
+        os.unlink(mark)
     return frozenset(names)
 
 

@@ -86,10 +86,10 @@ def _fault_of_suspect(build: Build, reference: Reference, split: str) -> Refusal
         answer = process.ask("encode", reference.item, sha256=reference.sha256, split=split)
     finally:
         process.close()
-    return answer if isinstance(answer, Refusal) else None
+    return answer.refusal
 
 
-def try_item(build: Build, item: Item, sha256: str, split: str) -> None:
+def try_item(build: Build, item: Item, note: Callable[..., None], sha256: str, split: str) -> None:
     """Writes an input to a file that nobody keeps, to see whether the process lives through it."""
     # Where working files lie, so that what is left by a process that died of it is removed with them.
     place = Folder(build.building).path("progress", "scratch")

@@ -40,6 +40,7 @@ WAYS = {
     "exit": lambda: os._exit(42),
     "segfault": lambda: by_signal(signal.SIGSEGV),
     "killed": lambda: by_signal(signal.SIGKILL),
+    "fault": lambda: {}["what nobody foresaw"],
     "hang": hang,
     "grow": grow,
     "talk": lambda: os.write(1, b'{"a line that is": "no answer"}\n') and os.write(2, b"x" * 200_000),

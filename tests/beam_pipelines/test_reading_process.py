@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from beam_pipelines.clean import Refusal
 from beam_pipelines.corpora.corpus import Item
 from beam_pipelines.reading_process import ReadingProcess
 from beam_pipelines.survey import safely_surveyed, survey
@@ -41,14 +40,15 @@ def deadly(tmp_path):
     [
         ("exit", "crash", "exit code 42"),
         ("segfault", "crash", "SIGSEGV"),
-        ("killed", "crash", "SIGKILL"),
+        ("killed", "killed", "too little memory"),
+        ("fault", "unexpected", "KeyError"),
         ("hang", "too-slow", "--item-seconds 1"),
         ("grow", "too-much-memory", "--item-megabytes 256"),
     ],
 )
 def test_what_ends_its_reader_is_quarantined_and_the_next_input_is_read(deadly, tmp_path, way, reason, told):
     process, build = deadly(way=way, seconds=1.0 if way == "hang" else 60.0), build_of(tmp_path)
-    before, bad, after = (safely_surveyed(build, process, item) for item in ITEMS)
+    before, bad, after = (safely_surveyed(process, item) for item in ITEMS)
     assert (bad.refusal.status, bad.refusal.reason) == ("quarantined", reason)
     assert told in bad.refusal.message and "midi/005.mid" in bad.refusal.message
     assert bad.bytes == (tmp_path / "in" / "005.mid").stat().st_size and len(bad.sha256) == 64
@@ -57,14 +57,14 @@ def test_what_ends_its_reader_is_quarantined_and_the_next_input_is_read(deadly, 
 
 def test_what_native_code_prints_is_no_answer(deadly, tmp_path):
     process, build = deadly(way="talk"), build_of(tmp_path)
-    assert safely_surveyed(build, process, ITEMS[1]) == survey(build, ITEMS[1])
+    assert safely_surveyed(process, ITEMS[1]) == survey(build, ITEMS[1])
 
 
 def test_an_input_whose_reader_was_killed_once_from_outside_is_innocent(deadly, tmp_path):
     process, build = deadly(only_by="nobody"), build_of(tmp_path)
-    safely_surveyed(build, process, ITEMS[0])
+    safely_surveyed(process, ITEMS[0])
     os.kill(process._process.pid, 9)
-    assert safely_surveyed(build, process, ITEMS[1]) == survey(build, ITEMS[1])
+    assert safely_surveyed(process, ITEMS[1]) == survey(build, ITEMS[1])
 
 
 def test_a_reader_that_cannot_start_is_the_fault_of_no_input(deadly, tmp_path, monkeypatch):
@@ -72,14 +72,14 @@ def test_a_reader_that_cannot_start_is_the_fault_of_no_input(deadly, tmp_path, m
         "beam_pipelines.reading_process._command", lambda: [sys.executable, "-c", "raise SystemExit('no way')"]
     )
     with pytest.raises(MachineError, match="no way"):
-        safely_surveyed(build_of(tmp_path), deadly(), ITEMS[0])
+        safely_surveyed(deadly(), ITEMS[0])
 
 
 def test_what_ends_an_attempt_to_write_is_refused(deadly, tmp_path):
     report = survey(build_of(tmp_path), ITEMS[1])
     asked = {"item": ITEMS[1], "sha256": report.sha256, "split": "train"}
-    assert isinstance(deadly(way="exit").ask("encode", **asked), Refusal)
-    assert deadly(only_by="nobody").ask("encode", **asked) is None
+    assert deadly(way="exit").ask("encode", **asked).refusal.reason == "crash"
+    assert deadly(only_by="nobody").ask("encode", **asked).refusal is None
 
 
 def _run(tmp_path, *arguments):

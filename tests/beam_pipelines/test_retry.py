@@ -10,7 +10,7 @@ import pytest
 from beam_pipelines.build import prepare
 from beam_pipelines.corpora.midi import MidiFolder
 from beam_pipelines.verify import verify
-from schemas.errors import UsageError
+from schemas.errors import MachineError, UsageError
 from schemas.hashing import file_sha256
 from schemas.settings import setting
 from tests.beam_pipelines.midi_files import build_of, midi_folder, write_piece
@@ -94,13 +94,64 @@ def test_a_repaired_file_is_taken_in_and_no_other_is_parsed_but_to_write_its_sha
     assert content(retried.output) == anew(retried)
 
 
-def test_where_nothing_was_quarantined_nothing_is_done(finished, capsys):
+def test_where_nothing_was_quarantined_everything_is_taken_over(finished, capsys):
     write_piece(Path(finished.input), "bad.mid", made_piece(77))
-    assert prepare(replace(finished, max_notes=100, retry_quarantined=True), [], as_json=False) == 0
-    made = os.stat(finished.output).st_ino
-    assert prepare(replace(finished, max_notes=100, retry_quarantined=True), [], as_json=False) == 0
-    assert os.stat(finished.output).st_ino == made
-    assert "nothing was quarantined" in capsys.readouterr().err
+    whole = replace(finished, max_notes=100, retry_quarantined=True)
+    assert prepare(whole, [], as_json=False) == 0
+    before = content(finished.output)
+    Path(finished.corpus.log).unlink()
+    assert prepare(whole, [], as_json=False) == 0
+    assert content(finished.output) == before and parsed(finished) == []
+
+
+@pytest.mark.parametrize("limits", [{"max_bytes": 325}, {"max_seconds": 20.0}, {"max_controls": 1, "max_notes_per_second": 3}])
+def test_any_lowered_limit_gives_what_a_full_new_build_gives(finished, limits):
+    retried = replace(finished, retry_quarantined=True, **limits)
+    assert prepare(retried, [], as_json=False) == 0
+    assert len(statuses(retried)) == 10
+    assert content(retried.output) == anew(retried)
+
+
+@pytest.mark.parametrize("limit", ["item_seconds", "item_megabytes"])
+def test_less_time_or_memory_is_refused_because_nobody_knows_who_would_need_more(finished, limit):
+    with pytest.raises(UsageError, match=limit.replace("_", "-")):
+        prepare(replace(finished, retry_quarantined=True, **{limit: 16}), [], as_json=False)
+
+
+def test_a_corpus_with_another_range_is_other_code(finished, monkeypatch):
+    monkeypatch.setattr(Watched, "pitch_range", (30, 100))
+    with pytest.raises(UsageError, match="the code that writes records has changed"):
+        prepare(replace(finished, retry_quarantined=True), [], as_json=False)
+
+
+def test_a_shard_that_is_not_there_any_more_is_written_anew(finished):
+    before = content(finished.output)
+    os.unlink(os.path.join(finished.output, next(path for path in sorted(before) if "train.tfrecord" in path)))
+    assert prepare(replace(finished, retry_quarantined=True), [], as_json=False) == 0
+    assert content(finished.output) == before
+
+
+def test_a_killed_retry_keeps_the_shards_it_wrote(finished, monkeypatch, capsys):
+    retried = replace(finished, max_notes=100, retry_quarantined=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("beam_pipelines.commit._seal", lambda *_: exec("raise OSError(28, 'No space left on device')"))
+        with pytest.raises(MachineError):
+            prepare(retried, [], as_json=False)
+    shards = len(list(Path(retried.building).glob("*.tfrecord*")))
+    capsys.readouterr()
+    assert prepare(retried, [], as_json=False) == 0
+    assert f"kept {shards} of {shards}" in capsys.readouterr().out
+    assert content(retried.output) == anew(retried)
+
+
+def test_a_retry_does_not_throw_away_what_another_build_has_begun(finished, monkeypatch):
+    other = replace(finished, overwrite=True, seed=5)
+    with monkeypatch.context() as patch:
+        patch.setattr("beam_pipelines.commit._seal", lambda *_: exec("raise OSError(28, 'No space left on device')"))
+        with pytest.raises(MachineError):
+            prepare(other, [], as_json=False)
+    with pytest.raises(UsageError, match="a half-built dataset of another build"):
+        prepare(replace(finished, retry_quarantined=True), [], as_json=False)
 
 
 def test_other_code_that_reads_has_everything_surveyed_again(finished, monkeypatch):
@@ -123,7 +174,7 @@ def test_a_choice_that_is_no_limit_is_refused_with_both_sides(finished, change, 
 
 
 def test_other_code_that_writes_is_refused(finished, monkeypatch):
-    monkeypatch.setattr("beam_pipelines.retry.written_code", lambda: "another")
+    monkeypatch.setattr("beam_pipelines.config.written_code", lambda: "another")
     with pytest.raises(UsageError, match="the code that writes records has changed"):
         prepare(replace(finished, retry_quarantined=True), [], as_json=False)
 
