@@ -104,7 +104,7 @@ def test_where_nothing_was_quarantined_everything_is_taken_over(finished, capsys
     assert content(finished.output) == before and parsed(finished) == []
 
 
-@pytest.mark.parametrize("limits", [{"max_bytes": 325}, {"max_seconds": 20.0}, {"max_controls": 1, "max_notes_per_second": 3}])
+@pytest.mark.parametrize("limits", [{"max_bytes": 325}, {"max_seconds": 20.0}, {"max_controls": 1, "max_tracks": 1}])
 def test_any_lowered_limit_gives_what_a_full_new_build_gives(finished, limits):
     retried = replace(finished, retry_quarantined=True, **limits)
     assert prepare(retried, [], as_json=False) == 0
