@@ -39,11 +39,11 @@ def test_a_commit_killed_at_every_thirteenth_step_is_finished_by_the_same_comman
     [
         ("commit", 1),
         ("commit over another", 1),
-        ("throw away", 1),
-        ("throw away, then the first", 1),
+        ("throw away", 3),
+        ("throw away, then the first", 3),
         ("throw away a pending one, then the first", 1),
-        ("whole", 3),
-        ("whole over another", 5),
+        ("whole", 4),
+        ("whole over another", 9),
     ],
 )
 def test_a_build_killed_at_any_step_is_finished_by_the_same_command(tmp_path, scene, stride):

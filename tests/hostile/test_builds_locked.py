@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from tests.beam_pipelines.midi_files import midi_folder
 from tests.hostile import dying_prepare
 from tests.hostile.dying_prepare import Blow
-from tests.hostile.killed_builds import ROOT, contents, group, litter, parts_there, run, start, wait
+from tests.hostile.killed_builds import ROOT, STRETTO, contents, group, litter, parts_there, run, start, wait
 
 
 def check_race(folder, scene, rounds):
@@ -68,6 +69,19 @@ def test_a_second_command_is_refused_with_process_and_host_of_the_first(words, t
     assert "end it, or choose another --output" in second.errors
     os.killpg(first.pid, signal.SIGCONT)
     assert wait(first).code == 0 and not litter(output)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", [r"/progress$", r"COMPLETED\.pending -> ", r"\.building -> "])
+def test_a_build_is_locked_until_its_last_step(words, tmp_path, place):
+    """The second one starts when the first has removed its working files, or is about to give the folder its name."""
+    output, said, code = tmp_path / "out", tmp_path / "said", tmp_path / "code"
+    second = shlex.join([*STRETTO, "prepare", *words, "--output", str(output)])
+    blow = Blow(place, run=f"{second} 2> {said}; echo $? > {code}")
+    first = wait(start([*words, "--output", str(output)], dying_prepare.words(blow)))
+    assert first.code == 0, first.errors
+    assert code.read_text() == "4\n" and "another build is writing here" in said.read_text()
+    assert contents(output) and not litter(output)
 
 
 @pytest.mark.slow
