@@ -15,7 +15,7 @@ from pathlib import Path
 from prepare import ROOT, VARIANTS, data_folder, measured
 
 START = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from stretto import main; "
-INSIDE = "import beam_pipelines.survey as s; s.safely_surveyed = lambda build, reading, item: s.survey(build, item); "
+INSIDE = "import beam_pipelines.survey as s; s.safely_surveyed = lambda reading, item: s.survey(reading._build, item); "
 
 
 def run(corpus: Path, apart: bool) -> tuple[float, float]:
