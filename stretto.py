@@ -9,6 +9,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
+from typing import TextIO
 
 from commands import COMMANDS
 from schemas.errors import Interrupted, MachineError, StrettoError, UsageError
@@ -70,7 +71,8 @@ def told_to_stop(words: Sequence[str]) -> Iterator[None]:
 
     def stop(number: int, frame: object) -> None:
         # Not an exception: whatever is being imported might swallow it, and nothing has been begun that must be ended.
-        os.write(sys.__stderr__.fileno(), b"stretto: told to stop; run the same command again\n")
+        with contextlib.suppress(OSError):
+            os.write(sys.__stderr__.fileno(), b"stretto: told to stop; run the same command again\n")
         os._exit(Interrupted.exit_code)
 
     if words[:1] not in (["prepare"], ["train"]) or threading.current_thread() is not threading.main_thread():
@@ -92,9 +94,10 @@ def outcome(words: Sequence[str]) -> int:
     except SystemExit as request:
         return request.code if isinstance(request.code, int) else int(request.code is not None)
     except BrokenPipeError:
-        return reader_gone()
+        nobody_reads(sys.stdout)
+        return 141
     except KeyboardInterrupt:
-        print("stretto: stopped by Ctrl-C", file=sys.stderr)
+        say("stretto: stopped by Ctrl-C")
         return 130
     except Exception as error:  # noqa: BLE001  the one place where any error becomes a line and an exit code
         return report(error, verbose=asks_for_traceback(words))
@@ -118,15 +121,15 @@ def report(error: Exception, verbose: bool) -> int:
     """Prints what went wrong in one paragraph, and returns the exit code that scripts rely on."""
     known = as_known(error)
     if verbose:
-        print(screened("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+        say(screened("".join(traceback.format_exception(error))).rstrip("\n"))
     if known is not None:
-        print(f"stretto: {screened(str(known))}", file=sys.stderr)
+        say(f"stretto: {screened(str(known))}")
         return known.exit_code
     # An engine may hand on a worker's whole traceback as text; its last line says what happened.
     lines = str(error).strip().splitlines() or [""]
     said = lines[-1] if any(line.startswith("Traceback") for line in lines) else " ".join(lines)
     hint = "" if verbose else " (-v shows the traceback)"
-    print(f"stretto: internal error: {type(error).__name__}: {screened(said)}{hint}", file=sys.stderr)
+    say(f"stretto: internal error: {type(error).__name__}: {screened(said)}{hint}")
     return 1
 
 
@@ -151,11 +154,18 @@ def as_known(error: Exception) -> StrettoError | None:
     return None
 
 
-def reader_gone() -> int:
+def say(message: str) -> None:
+    """Prints on standard error; that nobody reads it any more (`2>&1 | tee`) changes no exit code."""
+    try:
+        print(message, file=sys.stderr, flush=True)
+    except OSError:
+        nobody_reads(sys.stderr)
+
+
+def nobody_reads(stream: TextIO) -> None:
     """What is left to do when nobody reads our output any more (`| head`): be silent, also while Python shuts down."""
     with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 141
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def asks_for_traceback(words: Sequence[str]) -> bool:

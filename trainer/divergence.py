@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from typing import Any
 
 from media.storage import write_atomic
-from schemas.errors import DivergedError, MachineError, StrettoError
+from schemas.errors import DivergedError, InputError, MachineError, StrettoError
 from trainer.checkpoint import Checkpoints
 from trainer.course import Course, Place, Stopping, advance, restore, save, stream
 from trainer.data import Reader
 from trainer.order import order
 from trainer.schedule import schedule_of
+from trainer.telling import tell
 from trainer.watch import NotFinite, check_finite
 
 DIVERGED = "diverged.json"
@@ -37,7 +37,7 @@ def diverged(course: Course, checkpoints: Checkpoints, place: Place, found: NotF
         stop: going back is given up where `stop.requested`; what there is then is an older checkpoint.
     """
     examples = examples_of(course, place, found)
-    step, saved = state_before(course, checkpoints, found.step, stop)
+    step, saved = state_before(course, checkpoints, before(course, place, found.step), stop)
     rate = schedule_of(course.run.settings)(found.step - 1)
     told = {
         "step": found.step,
@@ -83,9 +83,14 @@ def examples_of(course: Course, place: Place, found: NotFinite) -> list[dict[str
         assert course.validation is not None
         return [_example(course.validation, number) for number in found.validation]
     settings = course.run.settings
-    position = place.position - (place.step - found.step + 1) * settings.batch
+    position = before(course, place, found.step).position
     numbers = order(settings.seed, position, settings.batch, len(course.train))
     return [_example(course.train, int(number)) for number in numbers]
+
+
+def before(course: Course, place: Place, step: int) -> Place:
+    """Where this process stood before a step; `place` is where it stands."""
+    return Place(step - 1, place.position - (place.step - step + 1) * course.run.settings.batch)
 
 
 def _example(reader: Reader, number: int) -> dict[str, Any]:
@@ -100,35 +105,43 @@ def _example(reader: Reader, number: int) -> dict[str, Any]:
     }
 
 
-def state_before(course: Course, checkpoints: Checkpoints, step: int, stop: Stopping) -> tuple[int | None, str]:
-    """Saves the state before a step. Returns the newest step that is saved before it, and a phrase that says so."""
-    reason, target = "", step - 1
-    while target >= 0:
-        if checkpoints.newest(target)[0] == target:
+def state_before(course: Course, checkpoints: Checkpoints, wanted: Place, stop: Stopping) -> tuple[int | None, str]:
+    """Saves the state of a place. Returns the newest step up to it that is saved, and a phrase that says so."""
+    reason, target = "", wanted
+    while target.step >= 0:
+        if checkpoints.newest(target.step)[0] == target.step:
             break
         try:
             save(course, checkpoints, replay(course, checkpoints, target, stop), None)
             break
         except NotFinite as earlier:
             # Only where the device does not repeat its bits: what was good is bad now, and an earlier state is due.
-            target = earlier.step - 1
+            target = before(course, target, earlier.step)
         except StrettoError as error:
-            reason = f"; that of step {target} could not be saved ({error})"
+            reason = f"; that of step {target.step} could not be saved ({error})"
             break
-    found, _ = checkpoints.newest(step - 1)
+    found, _ = checkpoints.newest(wanted.step)
     return found, ("none is saved" if found is None else checkpoints.path(found)) + reason
 
 
-def replay(course: Course, checkpoints: Checkpoints, target: int, stop: Stopping) -> Place:
-    """Makes the steps after the newest valid checkpoint again, up to `target`. Raises NotFinite as training does."""
-    place, told = restore(course, checkpoints, target)
-    print(f"training diverged: going back to step {place.step}, to save the state of step {target}", file=sys.stderr)
+def replay(course: Course, checkpoints: Checkpoints, target: Place, stop: Stopping) -> Place:
+    """Makes the steps after the newest valid checkpoint again, up to `target`.
+
+    Raises:
+        NotFinite: as training does.
+        InputError: these steps were made with another batch size, so they would be others.
+    """
+    place, told = restore(course, checkpoints, target.step)
+    tell(f"training diverged: going back to step {place.step}, to save the state of step {target.step}")
     for sentence in told[:-1]:
-        print(sentence, file=sys.stderr)
+        tell(sentence)
+    if place.position + (target.step - place.step) * course.run.settings.batch != target.position:
+        raise InputError(
+            f"the batch size was another one in some of the steps after {place.step}, so they cannot be made again"
+        )
     schedule = schedule_of(course.run.settings)
     with stream(course, place) as batches:
-        while place.step < target and not stop.requested:
-            rate = schedule(place.step)
-            advance(course, place, next(batches), rate)
-            check_finite(place.step, {name: float(value) for name, value in place.logs.items()}, rate)
+        while place.step < target.step and not stop.requested:
+            advance(course, place, next(batches), schedule(place.step))
+            check_finite(place.step, {name: float(value) for name, value in place.logs.items()})
     return place

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -57,9 +57,7 @@ def run(course: Course, checkpoints: Checkpoints, place: Place, told: list[str],
         begin(course, watch, told)
         while place.step < settings.steps:
             if stop.requested:
-                watch.report()
-                save(course, checkpoints, place, None)
-                raise stopped(course, place, stop)
+                end_early(course, checkpoints, watch, stop)
             rate = schedule(place.step)
             with watch.waiting():
                 batch = next(batches)
@@ -70,20 +68,22 @@ def run(course: Course, checkpoints: Checkpoints, place: Place, told: list[str],
             if saving or is_time(place.step, settings.log_every, settings.steps):
                 watch.report()
             if saving:
-                scores = evaluate(place.step)
+                scores = evaluate(place.step, stop)
                 watch.report_scores(scores)
                 save(course, checkpoints, place, scores.get("loss"))
-            if settings.sample_every and is_time(place.step, settings.sample_every, settings.steps):
+            if is_time(place.step, settings.sample_every, settings.steps) and not stop.requested:
                 keep_samples(course, watch, samples(course, place.step))
-        if not scores:  # an earlier process was killed between its last checkpoint and the end
-            scores = evaluate(place.step)
+        if not scores:  # an earlier process ended between its last checkpoint and the end
+            scores = evaluate(place.step, stop)
+        if stop.requested and not scores:
+            end_early(course, checkpoints, watch, stop)
         summaries.hparams(course.config, {f"validation/{name}": value for name, value in scores.items()})
     return scores
 
 
 def is_time(step: int, every: int, steps: int) -> bool:
-    """Whether something that is done every so many steps is due; it always is after the last one."""
-    return step % every == 0 or step == steps
+    """Whether something that is done every so many steps is due; it always is after the last one. 0: it never is."""
+    return every > 0 and (step % every == 0 or step == steps)
 
 
 def begin(course: Course, watch: Watch, told: list[str]) -> None:
@@ -101,6 +101,14 @@ def begin(course: Course, watch: Watch, told: list[str]) -> None:
         watch.show("first_batch", first_pieces(course))
 
 
+def end_early(course: Course, checkpoints: Checkpoints, watch: Watch, stop: Stopping) -> NoReturn:
+    """Saves, and only then reports: a disk without room for another line has lost no step. Raises Interrupted."""
+    watch.check()
+    save(course, checkpoints, watch.place, None)
+    watch.report()
+    raise stopped(course, watch.place, stop)
+
+
 def stopped(course: Course, place: Place, stop: Stopping) -> Interrupted:
     """The error that ends a run which was asked to stop, its state saved."""
     kind, how = (StoppedByHand, " by Ctrl-C") if stop.by_hand else (Interrupted, "")
@@ -116,7 +124,8 @@ def stopped(course: Course, place: Place, stop: Stopping) -> Interrupted:
 def make_evaluate(course: Course) -> Any:
     """A function that scores the validation split: {"loss": …, "accuracy": …}, nothing where there is no such split.
 
-    It takes the step, and raises NotFinite where the sum of a batch is no finite number.
+    It takes the step and what may ask for a stop: then it gives up, with nothing. It raises NotFinite where the sum of
+    a batch is no finite number.
     """
     model, objective, settings = course.update.model, course.update.objectives[0], course.run.settings
 
@@ -126,11 +135,13 @@ def make_evaluate(course: Course) -> Any:
 
     compiled = current().compile_function(model, sums)
 
-    def evaluate(step: int) -> dict[str, float]:
+    def evaluate(step: int, stop: Stopping) -> dict[str, float]:
         found: dict[str, np.ndarray[Any, Any]] = {}
         reader, limit = course.validation, settings.evaluate_examples
         batches = reader.in_order(settings.batch, limit) if reader else iter(())
         for number, batch in enumerate(batches):
+            if stop.requested:
+                return {}
             for name, pair in compiled(batch).items():
                 total, weight = float(pair[0]), float(pair[1])
                 if not math.isfinite(total):

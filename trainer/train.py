@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import signal
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +25,7 @@ from trainer.config import Run, TrainSettings, differences, refused, run_to_json
 from trainer.data import Reader
 from trainer.loaded import CONFIG, build_model, read_config
 from trainer.task import Difference
+from trainer.telling import tell, tell_at_once
 
 LOCK = ".lock"
 COMPLETED = "COMPLETED"
@@ -207,10 +207,9 @@ def say_without_effect(output: str, steps: int, changes: Changes) -> None:
     """Names the settings that a finished run cannot take any more."""
     words = [f"--{name.partition('.')[2].replace('_', '-')} {new}" for name, (_, new) in changes.items()]
     if words:
-        print(
+        tell(
             f"stretto: {output} is finished at step {steps}, so this had no effect: {' '.join(words)}. "
-            "With more --steps it goes on with it.",
-            file=sys.stderr,
+            "With more --steps it goes on with it."
         )
 
 
@@ -272,8 +271,7 @@ class Stop:
             self.by_hand = True
             # The system's own end, because Python would wait for a step, or a compiler, to come back.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-            # What was being printed may be printed by this very thread: no `print` here.
-            os.write(2, b"stretto: saving after this step; Ctrl-C again ends at once, without\n")
+            tell_at_once(b"stretto: saving after this step; Ctrl-C again ends at once, without")
 
 
 def print_result(output: str, as_json: bool) -> None:

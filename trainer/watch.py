@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,15 +15,18 @@ from schemas.documents import parse_json
 from schemas.errors import InputError
 from schemas.hashing import canonical_json
 from schemas.music import Piece
+from schemas.naming import readable
 from trainer.corrupt import CorruptRecords, sentences
 from trainer.course import Course, Place
 from trainer.order import order
 from trainer.summaries import Summaries
 from trainer.task import EXAMPLE_WEIGHT
+from trainer.telling import tell
 
 METRICS = "metrics.jsonl"
 LOG = "logs/train.jsonl"
 _SECONDS_BETWEEN_LINES = 5
+_PER_STEP = ("weight", "gradient_norm", "weight_norm")
 
 
 class NotFinite(Exception):
@@ -34,22 +36,19 @@ class NotFinite(Exception):
         step: the first such step, counted from 1.
         what: name of the figure.
         value: what it is.
-        rate: learning rate of the step.
         validation: numbers of the validation records it is of; None where it is of the step's own batch.
     """
 
-    def __init__(
-        self, step: int, what: str, value: float, rate: float = math.nan, validation: range | None = None
-    ) -> None:
+    def __init__(self, step: int, what: str, value: float, validation: range | None = None) -> None:
         super().__init__(f"step {step}: {what} is {value}")
-        self.step, self.what, self.value, self.rate, self.validation = step, what, value, rate, validation
+        self.step, self.what, self.value, self.validation = step, what, value, validation
 
 
-def check_finite(step: int, logs: Mapping[str, float], rate: float) -> None:
+def check_finite(step: int, logs: Mapping[str, float]) -> None:
     """Raises NotFinite unless every figure of a step is a finite number."""
     for name, value in logs.items():
         if not math.isfinite(value):
-            raise NotFinite(step, name, value, rate)
+            raise NotFinite(step, name, value)
 
 
 class Journal:
@@ -64,14 +63,15 @@ class Journal:
 
     def __init__(self, path: str, step: int) -> None:
         self.path, self.damaged = path, 0
-        kept = [line for line in self._lines() if line["step"] <= step]
-        write_atomic(path, "".join(canonical_json(line) + "\n" for line in kept).encode())
+        # Which settings were changed stays told: a run that falls back behind the change goes on with them.
+        kept = [line for line in self._lines() if line["step"] <= step or line.get("kind") == "change"]
+        write_atomic(path, b"".join(map(_as_bytes, kept)))
 
     def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
         """Appends a line: `kind` is "train", "validation", "change", "corrupt" or "said"."""
-        line = canonical_json({"step": step, "kind": kind, **values}) + "\n"
+        line = _as_bytes({"step": step, "kind": kind, **values})
         try:
-            with open(self.path, "a", encoding="utf-8") as file:
+            with open(self.path, "ab") as file:
                 file.write(line)
         except OSError as error:
             raise cannot_write(self.path, error) from error
@@ -98,6 +98,11 @@ class Journal:
                     self.damaged += 1
 
 
+def _as_bytes(line: Mapping[str, Any]) -> bytes:
+    # A file's name may hold bytes that are no text: question marks, because JSON can be read again only without them.
+    return (canonical_json(line) + "\n").encode("utf-8", "replace")
+
+
 class Watch:
     """Collects the logs of steps and reports their means, how fast it goes and how long it will take.
 
@@ -119,8 +124,8 @@ class Watch:
 
     def say(self, sentence: str) -> None:
         """A line for the person who waits, kept in logs/ too."""
-        print(sentence, file=sys.stderr, flush=True)
-        self.log.write(self.place.step, "said", {"sentence": sentence})
+        tell(sentence)
+        self.log.write(self.place.step, "said", {"sentence": readable(sentence)})
 
     def show(self, name: str, pieces: list[Piece]) -> None:
         """Pieces to be seen and heard in TensorBoard."""
@@ -144,23 +149,35 @@ class Watch:
         """Takes the logs of the step that was just made."""
         self.pending.append((logs, rate))
 
-    def report(self) -> None:
-        """Writes the means since the last report. Raises NotFinite, with the first such step; then nothing is written.
+    def check(self) -> None:
+        """Raises NotFinite, with the first such step since the last report; corrupt records are told before.
 
-        It comes before every checkpoint, so that none is saved of a state that has diverged.
+        It, or `report`, comes before every checkpoint, so that none is saved of a state that has diverged.
         """
+        try:
+            for step, row in enumerate(self._rows(), self.place.step - len(self.pending) + 1):
+                check_finite(step, row)
+        except NotFinite:
+            self._corrupt()
+            raise
+
+    def report(self) -> None:
+        """Writes the means since the last report. Raises NotFinite as `check` does; then no means are written."""
         if not self.pending:
             return
-        rows = [({name: float(value) for name, value in logs.items()}, rate) for logs, rate in self.pending]
-        for step, (row, rate) in enumerate(rows, self.place.step - len(rows) + 1):
-            check_finite(step, row, rate)
-        means = {name: float(np.mean([row[name] for row, _ in rows if name in row])) for name in rows[-1][0]}
-        weight = means.pop("weight", 0.0)
-        values = {**means, "learning_rate": rows[-1][1], **self._speed(len(rows), weight), **self._corrupt()}
+        self.check()
+        rows = self._rows()
+        figures = means(rows)
+        weight = figures.pop("weight", 0.0)
+        rate = self.pending[-1][1]
+        values = {**figures, "learning_rate": rate, **self._speed(len(rows), weight), **self._corrupt()}
         self.journal.write(self.place.step, "train", values)
         self.summaries.scalars(self.place.step, values)
         self._progress(values)
         self.pending, self.waited, self.since = [], 0.0, time.monotonic()
+
+    def _rows(self) -> list[dict[str, float]]:
+        return [{name: float(value) for name, value in logs.items()} for logs, _ in self.pending]
 
     def _speed(self, steps: int, weight: float) -> dict[str, float]:
         settings, seconds = self.course.run.settings, max(1e-9, time.monotonic() - self.since)
@@ -205,6 +222,25 @@ class Watch:
             f"{values['tokens_per_second']:,.0f} tokens/s, {left / 60:.1f} min left"
         )
         self.said = now
+
+
+def means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What is reported of the logs of some steps.
+
+    The loss and the objective's other figures are means over what they are of, so a batch of which records were passed
+    over counts for what is left of it; where nothing was left in any step they are left out. Norms and weights are
+    means over steps.
+    """
+    found = {}
+    for name in rows[-1]:
+        prefix, _, last = name.rpartition("/")
+        have = [row for row in rows if name in row]
+        weight = f"{prefix}/weight" if f"{prefix}/weight" in rows[-1] else "weight"
+        per_step = last in _PER_STEP or weight not in rows[-1]
+        weights = [1.0 if per_step else row[weight] for row in have]
+        if sum(weights) > 0:
+            found[name] = float(np.average([row[name] for row in have], weights=weights))
+    return found
 
 
 class Waiting:

@@ -16,7 +16,7 @@ from trainer.data import Reader
 from trainer.divergence import _example
 from trainer.models.music_transformer import MusicTransformer
 from trainer.task import EXAMPLE_WEIGHT
-from trainer.watch import Watch
+from trainer.watch import NotFinite, Watch, means
 
 BATCH, EVERY = 4, 3
 DAMAGED = (1, 5, 6, 7, 11, 13, 17)
@@ -44,7 +44,7 @@ def data(tmp_path_factory):
     return folder
 
 
-def walk(data, folder, first, last, on_corrupt="skip"):
+def walk(data, folder, first, last, on_corrupt="skip", loss=lambda step: 1.0):
     """The steps of a training without a model; returns the points of TensorBoard."""
     manifest = read_manifest(data)
     settings = TrainSettings(steps=30, batch=BATCH, log_every=EVERY, on_corrupt=on_corrupt)
@@ -57,7 +57,7 @@ def walk(data, folder, first, last, on_corrupt="skip"):
         batch = next(batches)
         watch.look_at(batch)
         place.step, place.position = step, step * BATCH
-        watch.record({"loss": 1.0, "weight": float(batch[EXAMPLE_WEIGHT].sum())}, 0.1)
+        watch.record({"loss": loss(step), "weight": float(batch[EXAMPLE_WEIGHT].sum())}, 0.1)
         if step % EVERY == 0 or step == last:
             watch.report()
     list(readers[1].in_order(BATCH))
@@ -97,6 +97,24 @@ def test_a_run_that_was_stopped_between_tells_the_same(data, tmp_path):
         lines(tmp_path / "whole", "train")[-1]["corrupt_records"]
         == lines(tmp_path / "parts", "train")[-1]["corrupt_records"]
     )
+
+
+def test_those_met_before_a_step_that_diverged_are_told_too(data, tmp_path, capfd):
+    with pytest.raises(NotFinite, match="step 11: loss is nan"):
+        walk(data, tmp_path, 0, 12, loss=lambda step: float("nan") if step == 11 else 1.0)
+    assert max(line["step"] for line in lines(tmp_path, "train")) == 9
+    late = [one for one in lines(tmp_path, "corrupt") if one["step"] == 12]
+    assert late and f"step 12: corrupt, passed over: {late[0]['shard']}" in capfd.readouterr().err
+
+
+def test_the_means_of_a_report_weigh_a_batch_by_what_was_left_of_it():
+    rows = [{"loss": 1.0, "weight": 30.0, "gradient_norm": 1.0}, {"loss": 4.0, "weight": 10.0, "gradient_norm": 3.0}]
+    assert means(rows) == {"loss": 1.75, "weight": 20.0, "gradient_norm": 2.0}
+    assert means([{"loss": 0.0, "weight": 0.0}] * 2) == {"weight": 0.0}
+    parts = [{"one/loss": 1.0, "one/weight": 1.0, "two/loss": 2.0, "two/weight": 0.0}]
+    assert means([*parts, {"one/loss": 3.0, "one/weight": 3.0, "two/loss": 6.0, "two/weight": 2.0}]) == {
+        "one/loss": 2.5, "one/weight": 2.0, "two/loss": 6.0, "two/weight": 1.0,
+    }  # fmt: skip
 
 
 def keys(told):
