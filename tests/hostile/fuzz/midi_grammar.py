@@ -47,7 +47,8 @@ def made_track(draw: Random, odd: float) -> bytes:
             event, running = right_event(draw, running)
             if running & 0xF0 == 0x90 and len(event) < 4 and event[-1]:
                 sounding.append(bytes([running - 16, event[-2], 64]))
-        parts.append(number(draw.choice((0, 0, 1, 10, 120, 480, 20_000))) + event)
+        delta = draw.choice((0, 0, 1, 10, 120, 480, 20_000)) if draw.random() < 0.98 else draw.randrange(1 << 28)
+        parts.append(number(delta) + event)
     if not odd:
         parts += [b"\0" + message for message in sounding]
     return b"".join(parts) + (END_OF_TRACK if draw.random() < 0.9 else b"")
