@@ -32,6 +32,13 @@ SECRET = "S3cr3tV4lue"
         ([f"DefaultEndpointsProtocol=https;AccountKey={SECRET}==;Suffix=x"],
          [f"DefaultEndpointsProtocol=https;AccountKey={HIDDEN};Suffix=x"]),
         ([f"Authorization: Bearer {SECRET}"], [f"Authorization: {HIDDEN}"]),
+        (["--api-token", f"-{SECRET}", "--steps", "5"], ["--api-token", HIDDEN, "--steps", "5"]),
+        (["--s3_secret_access_key", f"-{SECRET}", "-x"], ["--s3_secret_access_key", HIDDEN, "-x"]),
+        ([f"--s3_endpoint_url=https://u:{SECRET}/?#w@h/x"], [f"--s3_endpoint_url=https://{HIDDEN}@h/x"]),
+        (["-H", f"X-Api-Key: {SECRET} {SECRET}"], ["-H", f"X-Api-Key: {HIDDEN}"]),
+        ([f"token: {SECRET}"], [f"token: {HIDDEN}"]),
+        ([f"Cookie:a={SECRET}; b={SECRET}"], [f"Cookie: {HIDDEN}"]),
+        ([f"--headers=Accept: x, X-Api-Key: {SECRET}"], [f"--headers=Accept: x, X-Api-Key: {HIDDEN}"]),
         (["--x=AKIA" + "A1" * 8], [f"--x={HIDDEN}"]),
         (["ghp_" + "a1" * 18], [HIDDEN]),
         (["-----BEGIN RSA PRIVATE KEY-----\nabc\n-----END RSA PRIVATE KEY-----"], [HIDDEN]),
@@ -54,7 +61,11 @@ def test_a_command_without_secrets_stays_as_it_was_typed(arguments: list[str]) -
 
 
 def test_a_sentence_about_a_key_of_ours_stays_readable() -> None:
-    for text in ("unknown key 'stpes'. Did you mean 'steps'?", "shard x, record 3, key: maestro/2004/a.midi#+0@1"):
+    for text in (
+        "unknown key 'stpes'. Did you mean 'steps'?",
+        "shard x, record 3, key: maestro/2004/a.midi#+0@1",
+        "x.mid: the time signature: 3/4",
+    ):
         assert redacted_text(text) == text
 
 
@@ -75,10 +86,20 @@ def test_names_that_only_resemble_one(name: str) -> None:
 @given(
     st.text("ABCDEFGHJKabcdefghjk0123456789", min_size=12, max_size=30),
     st.sampled_from(
-        ["--my-token={}", "--x=https://u:{}@h/p", "https://h/p?sig={}", 'a={{"password":"{}"}}', "--password='{}'"]
+        [
+            "--my-token={}",
+            "--x=https://u:{}@h/p",
+            "https://h/p?sig={}",
+            'a={{"password":"{}"}}',
+            "--password='{}'",
+            "https://u:/{}?@h",
+            "X-Auth-Token: {}",
+            "--h=api-key:{}",
+        ]
     ),
     st.lists(st.sampled_from(["--steps", "5", "--input=a b", "x=y", "https://h/p"])),
 )
 def test_no_secret_survives_in_any_company(secret: str, form: str, others: list[str]) -> None:
     assert secret not in " ".join(redacted([*others, form.format(secret), *others]))
     assert secret not in " ".join(redacted([*others, "--api-key", secret, *others]))
+    assert secret not in " ".join(redacted([*others, "--api-key", f"-{secret}", *others]))
