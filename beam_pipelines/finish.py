@@ -46,6 +46,9 @@ def finish(output: str, overwrite: bool) -> None:
 def remove_replaced(output: str) -> bool:
     """Removes the dataset that another has replaced; returns whether there was one. What is no dataset stays."""
     replaced = os.path.abspath(output) + REPLACED
+    with contextlib.suppress(OSError):
+        os.rmdir(replaced)  # empty: killed when it was about to go
+        return True
     if not os.path.exists(os.path.join(replaced, COMPLETED)):
         return False
     if not os.path.islink(replaced):
