@@ -118,7 +118,7 @@ def begin_weights(course: Course) -> None:
     draw_initial(model, settings.seed)
     if settings.init:
         source = Checkpoints(settings.init)
-        restore_weights(model, source, source.choose("best"))
+        restore_weights(model, source, source.choose("best"), "best")
 
 
 def parts(update: Update) -> tuple[list[Any], list[Any]]:

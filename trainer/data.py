@@ -80,7 +80,9 @@ class Reader:
         Raises:
             CorruptRecord, InputError: as `read`.
         """
-        return self._parsed([self._sound_from(number) if self._skips else number])[0]
+        if self._skips:
+            number = self._sound_from(self._followed(number))
+        return self._parsed([number])[0]
 
     def read(self, records: Array) -> tuple[dict[str, Any], Array]:
         """The chosen features of records (int64 [batch]), and their weights.
@@ -92,23 +94,29 @@ class Reader:
             CorruptRecord: a record is not what was written, and `on_corrupt` is "fail".
             InputError: every record of the split is corrupt.
         """
-        sound = self._known_sound(records)
-        try:
-            columns = self._columns(sound)
-        except CorruptRecord:
-            if not self._skips:
-                raise
-            for number in sound.tolist():
-                self._sound_from(number)
-            sound = self._known_sound(records)
-            columns = self._columns(sound)
-        return columns, (sound == records).astype(np.float32)
+        while True:
+            sound, known = self._known_sound(records), len(self._instead)
+            try:
+                return self._columns(sound), (sound == records).astype(np.float32)
+            except CorruptRecord:
+                if not self._skips:
+                    raise
+                for number in sound.tolist():
+                    self._sound_from(self._followed(number))
+                if len(self._instead) == known:
+                    raise  # the disk says one thing and then another
 
     def _known_sound(self, records: Array) -> Array:
         """The records, and in place of those that are known to be corrupt what stands there."""
         if not self._instead:
             return records
-        return np.array([self._instead.get(number, number) for number in records.tolist()], np.int64)
+        return np.array([self._followed(number) for number in records.tolist()], np.int64)
+
+    def _followed(self, number: int) -> int:
+        """The record, or what stands in its place; what stands in that one's place where it went bad later."""
+        while number in self._instead:
+            number = self._instead[number]
+        return number
 
     def _sound_from(self, number: int) -> int:
         """The first record from this one on that is sound; notes the corrupt ones before it."""
@@ -117,9 +125,6 @@ class Reader:
             if at not in self._instead and self._is_sound(at):
                 break
             passed.append(at)
-            if at in self._instead:
-                at = self._instead[at]
-                break
         else:
             raise InputError(f"{self.shards.paths[0]}: every record of this split is corrupt. Prepare it again.")
         self._instead.update(dict.fromkeys(passed, at))

@@ -96,8 +96,8 @@ def load_run(folder: str, checkpoint: str = "best") -> Loaded:
     step = checkpoints.choose(checkpoint)
     set_backend(run.settings.backend)
     model = build_model(run, features)
-    restore_weights(model, checkpoints, step)
-    return Loaded(folder, run, model, representation, features, config["data"]["path"], checkpoints.state(step))
+    saved = restore_weights(model, checkpoints, step, checkpoint)
+    return Loaded(folder, run, model, representation, features, config["data"]["path"], saved)
 
 
 def understood(config: Mapping[str, Any], where: str) -> tuple[Run, Any, dict[str, Feature]]:
@@ -123,8 +123,21 @@ def build_model(run: Run, features: Mapping[str, Feature]) -> Any:
     return run.task.build(features)
 
 
-def restore_weights(model: Any, checkpoints: Checkpoints, step: int) -> None:
-    """Gives a built model the weights of a checkpoint of a model built alike."""
+def restore_weights(model: Any, checkpoints: Checkpoints, step: int, which: str) -> Saved:
+    """Gives a built model the weights of a checkpoint of a model built alike, that was chosen by `which`.
+
+    Where a running training has removed it meanwhile, which is because it has saved another, chooses again.
+    Raises as `Checkpoints.choose` and `Checkpoints.restore` do.
+    """
     backend = current()
-    found = checkpoints.restore(step, weights=backend.abstract(model.variables))
-    backend.restore(model.variables, found["weights"])
+    while True:
+        try:
+            saved = checkpoints.state(step)
+            found = checkpoints.restore(step, weights=backend.abstract(model.variables))
+        except InputError:
+            if step in checkpoints.steps() or which not in ("best", "last"):
+                raise
+            step = checkpoints.choose(which)
+            continue
+        backend.restore(model.variables, found["weights"])
+        return saved

@@ -39,7 +39,7 @@ def loop(course: Course, stop: Stopping) -> Mapping[str, float]:
         MachineError: the disk is full or fails; the checkpoints are as they were.
     """
     settings = course.run.settings
-    checkpoints = Checkpoints(course.folder, settings.keep, settings.keep_every)
+    checkpoints = Checkpoints(course.folder, settings.keep, settings.keep_every, course.manifest.fingerprint)
     place, told = restore(course, checkpoints)
     try:
         return run(course, checkpoints, place, told, stop)

@@ -13,7 +13,8 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -21,6 +22,7 @@ from media.storage import sync_folder, write_atomic
 from schemas.documents import LARGEST_JSON, parse_json, read_document, read_json
 from schemas.errors import InputError
 from schemas.hashing import file_sha256
+from schemas.naming import readable
 
 STATE = "state.json"
 FILES = "files.json"
@@ -86,23 +88,50 @@ def read_saved(folder: str) -> Saved:
     return Saved(**values)
 
 
-def fault(folder: str, step: int) -> str:
-    """What is wrong with the folder of a step's checkpoint, beginning with the file; "" for a whole one."""
-    try:
+def whole(folder: str, step: int) -> Saved:
+    """What is known of a step's checkpoint, once every byte of its folder is what was written.
+
+    Raises:
+        InputError: it is not; beginning with the file, below the folder.
+    """
+    with _told_below(folder):
         names = set(_files(folder))
         _check_listed(folder, names, _listed(folder, names))
         for name in sorted(names):
             if os.path.basename(name) in _READ_BY_ORBAX:
                 read_json(os.path.join(folder, name))
-        found = read_saved(folder).step
-        if found != step:
-            raise InputError(f"{STATE}: step is {found}, but the folder says {step}")
+        return _saved_of(folder, step)
+
+
+def glanced_at(folder: str, step: int) -> Saved:
+    """The same, of which only state.json is compared with its sha256: gigabytes of arrays are not read."""
+    with _told_below(folder):
+        if not _is_plain(folder, os.path.isdir):
+            raise InputError("is a link, or no folder")
+        names = {name for name in (FILES, STATE) if _is_plain(os.path.join(folder, name), os.path.isfile)}
+        listed = _listed(folder, names)
+        _check_listed(folder, names, {name: listed[name] for name in (STATE,) if name in listed})
+        return _saved_of(folder, step)
+
+
+def _saved_of(folder: str, step: int) -> Saved:
+    saved = read_saved(folder)
+    if saved.step != step:
+        raise InputError(f"{STATE}: step is {saved.step}, but the folder says {step}")
+    return saved
+
+
+@contextmanager
+def _told_below(folder: str) -> Iterator[None]:
+    """Makes errors begin with the file, as it is named below the folder, on one line that does no harm on a screen."""
+    try:
+        yield
     except InputError as error:
-        return str(error).removeprefix(folder + os.sep)
+        raise InputError(readable(str(error).removeprefix(folder + os.sep))) from error
     except OSError as error:
         # A failing disk, a file that may not be read, or a training run that removes this checkpoint just now.
-        return f"{os.path.relpath(error.filename or folder, folder)}: {error.strerror}"
-    return ""
+        name = os.path.relpath(error.filename or folder, folder)
+        raise InputError(readable(f"{name}: {error.strerror}")) from error
 
 
 # === The list of files ===
@@ -143,7 +172,7 @@ def _check_listed(folder: str, names: set[str], listed: Mapping[str, str]) -> No
 
 def _files(folder: str) -> Iterator[str]:
     """The files below a folder, relative to it. Raises InputError for links, pipes, devices and far too many."""
-    if os.path.islink(folder) or not os.path.isdir(folder):
+    if not _is_plain(folder, os.path.isdir):
         raise InputError("is a link, or no folder")
     waiting, count = [("", 0)], 0
     while waiting:
@@ -160,6 +189,10 @@ def _files(folder: str) -> Iterator[str]:
                 yield name
             else:
                 raise InputError(f"{name}: is a link, a pipe or a device, which no checkpoint holds")
+
+
+def _is_plain(path: str, is_kind: Callable[[str], bool]) -> bool:
+    return is_kind(path) and not os.path.islink(path)
 
 
 def _sync(path: str) -> None:
@@ -181,6 +214,11 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**63
 
 
+def _is_position(value: Any) -> bool:
+    # What is computed with it is in int64, and a run takes more examples from here.
+    return _is_count(value) and value < 2**53
+
+
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
@@ -199,7 +237,7 @@ def _is_logs(value: Any) -> bool:
 
 _FITS = {
     "step": _is_count,
-    "position": _is_count,
+    "position": _is_position,
     "data": _is_text,
     "configuration": _is_text,
     "score": _is_score,

@@ -12,25 +12,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.hostile.damages import DAMAGES  # noqa: E402
 from tests.hostile.one_course import make, saved, state, train  # noqa: E402
-
-
-def halve(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def empty(path):
-    path.write_bytes(b"")
-
-
-def delete(path):
-    path.unlink()
-
-
-def flip(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 4
-    path.write_bytes(data)
 
 
 def main(backend, data, folder):
@@ -42,7 +25,7 @@ def main(backend, data, folder):
     wanted = state(course)
     newest = sound / "checkpoints" / "8"
     for name in sorted(path.relative_to(newest) for path in newest.rglob("*") if path.is_file()):
-        for damage in (halve, empty, delete, flip):
+        for damage in DAMAGES:
             run = shutil.copytree(sound, Path(folder) / "run")
             damage(run / "checkpoints" / "8" / name)
             error, said = train(course, run)

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.hostile.damages import DAMAGES, flip
 from trainer.checkpoint import Checkpoints
 from trainer.saved import Saved
+from trainer.watch import Journal
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -39,27 +41,6 @@ def run(saved, tmp_path):
 
 def files(folder):
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def halve(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def empty(path):
-    path.write_bytes(b"")
-
-
-def delete(path):
-    path.unlink()
-
-
-def flip(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 4
-    path.write_bytes(data)
-
-
-DAMAGES = (halve, empty, delete, flip)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -117,6 +98,27 @@ def test_a_checkpoint_that_is_removed_while_it_is_looked_at_is_a_damaged_one(run
     sha256 = saved.file_sha256
     monkeypatch.setattr(saved, "file_sha256", vanish)
     assert Checkpoints(str(run)).fault(2).endswith(": No such file or directory")
+
+
+def test_names_of_files_are_spelt_out_where_they_could_harm_a_screen_or_are_no_text(run):
+    (run / "checkpoints" / "2" / "odd\x1b[31m").write_text("")
+    step, (sentence,) = Checkpoints(str(run)).newest()
+    assert step == 1 and sentence.endswith("/2: odd\\x1b[31m: is not in files.json")
+    os.rename(run / "checkpoints" / "2" / "odd\x1b[31m", os.fsencode(run / "checkpoints" / "2") + b"/\xff")
+    assert Checkpoints(str(run)).fault(2) == "\\udcff: is not in files.json"
+    log = Journal(str(run / "log"), 0)
+    log.write(0, "said", {"sentence": Checkpoints(str(run)).newest()[1][0]})
+    assert len(list(log.lines("said"))) == 1
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_an_older_one_that_is_damaged_while_a_run_goes_on_ends_no_training(run, damage):
+    running = Checkpoints(str(run), keep=2)
+    running.save(Saved(3, 12, "data", "configuration", 0.5, {}), arrays(3), [])
+    assert running.steps() == [2, 3]
+    damage(run / "checkpoints" / "2" / "state.json")
+    running.save(Saved(4, 16, "data", "configuration", 0.4, {}), arrays(4), [])
+    assert running.steps() == [3, 4] and running.best() == 4
 
 
 # === In training ===

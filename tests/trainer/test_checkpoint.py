@@ -1,15 +1,17 @@
 """Checkpoints: whole or not there, the newest and the best ones kept."""
 
 import json
+import os
+import re
 import shutil
 
 import numpy as np
 import pytest
 
-from schemas.errors import InputError, UsageError
+from schemas.errors import InputError, MachineError, UsageError
 from trainer.checkpoint import Checkpoints
 from trainer.loaded import load_run
-from trainer.saved import Saved
+from trainer.saved import Saved, write_list
 
 
 def arrays(value):
@@ -133,6 +135,117 @@ def test_a_step_that_is_made_again_replaces_what_was_left_of_it_and_of_later_one
     save(checkpoints, 20, 9.0)
     assert checkpoints.steps() == [10, 20] and checkpoints.fault(20) == ""
     assert checkpoints.best() == 10
+
+
+def counted(monkeypatch):
+    """Steps whose every byte is read, in order."""
+    from trainer import checkpoint
+
+    read, whole = [], checkpoint.whole
+    monkeypatch.setattr(checkpoint, "whole", lambda folder, step: read.append(step) or whole(folder, step))
+    return read
+
+
+def test_of_gigabytes_only_what_must_be_is_read(run, monkeypatch):
+    read = counted(monkeypatch)
+    assert Checkpoints(str(run)).choose("last") == 30 and read == [30]
+    read.clear()
+    assert Checkpoints(str(run)).choose("best") == 20 and read == [20]
+    read.clear()
+    save(Checkpoints(str(run), keep=2), 40, 5.0)
+    assert sorted(read) == [20, 30] and Checkpoints(str(run)).steps() == [20, 30, 40]
+
+
+def test_a_score_that_was_changed_afterwards_is_none(run, capsys):
+    for step, score in ((10, 0.5), (20, 9.5)):
+        path = run / "checkpoints" / str(step) / "state.json"
+        path.write_text(re.sub('"score": [0-9.]+', f'"score": {score}', path.read_text()))
+    assert Checkpoints(str(run)).choose("best") == 30
+    assert capsys.readouterr().err.count("state.json: sha256 does not match") == 2
+
+
+def test_one_that_a_running_training_removes_while_it_is_chosen_is_chosen_again(run, monkeypatch, capsys):
+    from trainer import checkpoint
+
+    def whole(folder, step):
+        if step == 30 and not (run / "checkpoints" / "40").exists():
+            monkeypatch.undo()
+            save(Checkpoints(str(run), keep=1), 40, 0.5)
+        return sound(folder, step)
+
+    sound = checkpoint.whole
+    for step in (10, 20):
+        shutil.rmtree(run / "checkpoints" / str(step))
+    monkeypatch.setattr(checkpoint, "whole", whole)
+    assert Checkpoints(str(run)).choose("last") == 40 and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("which", ["best", "20"])
+def test_one_that_is_removed_between_choosing_and_loading_is_chosen_again_unless_it_was_named(run, monkeypatch, which):
+    from types import SimpleNamespace
+
+    from trainer import loaded
+
+    given = []
+    backend = SimpleNamespace(abstract=lambda items: arrays(0), restore=lambda items, found: given.extend(found))
+    monkeypatch.setattr(loaded, "current", lambda: backend)
+    checkpoints = Checkpoints(str(run))
+    step = checkpoints.choose(which)
+    shutil.rmtree(run / "checkpoints" / "20")
+    if which == "20":
+        with pytest.raises(InputError, match=r"20/state\.json"):
+            loaded.restore_weights(SimpleNamespace(variables=[]), checkpoints, step, which)
+        return
+    assert loaded.restore_weights(SimpleNamespace(variables=[]), checkpoints, step, which).step == 30
+    assert given[0][0, 0] == 30
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "folder"])
+def test_what_a_process_that_ended_left_is_taken_away_and_what_stays_is_not_said_to_be(
+    run, tmp_path, kind, monkeypatch
+):
+    from trainer import checkpoint
+
+    left, kept = run / "checkpoints" / ".saving", tmp_path / "kept"
+    kept.mkdir()
+    (kept / "thesis.txt").write_text("do not touch")
+    {"file": left.touch, "link": lambda: left.symlink_to(kept), "folder": lambda: shutil.copytree(kept, left)}[kind]()
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "_remove", refuse)
+        assert Checkpoints(str(run)).clear() == []
+        with pytest.raises(MachineError, match="saving is in the way and cannot be removed"):
+            save(Checkpoints(str(run)), 40)
+    (sentence,) = Checkpoints(str(run)).clear()
+    assert sentence.startswith(f"removed {left}: ") and not os.path.lexists(left)
+    assert (kept / "thesis.txt").read_text() == "do not touch"
+
+
+def refuse(path):
+    raise PermissionError(13, "Permission denied", path)
+
+
+def test_an_old_one_that_cannot_be_removed_is_told_and_a_later_one_ends_the_run(run, monkeypatch, capsys):
+    from trainer import checkpoint
+
+    monkeypatch.setattr(checkpoint, "_remove", refuse)
+    save(Checkpoints(str(run), keep=2), 40, 0.5)
+    assert Checkpoints(str(run)).newest() == (40, [])
+    assert f"{run}/checkpoints/10: this checkpoint cannot be removed: Permission denied" in capsys.readouterr().err
+    with pytest.raises(MachineError, match="checkpoints/40: this checkpoint cannot be removed: Permission denied"):
+        save(Checkpoints(str(run)), 35)
+
+
+def test_one_of_another_dataset_or_at_a_place_that_no_run_reaches_is_skipped_by_name(run):
+    assert Checkpoints(str(run), data="data").newest() == (30, [])
+    step, skipped = Checkpoints(str(run), data="fingerprint").newest()
+    assert step is None and all("state.json: data is data, which is not the fingerprint" in one for one in skipped)
+    path = run / "checkpoints" / "30"
+    (path / "state.json").write_text(
+        (path / "state.json").read_text().replace('"position": 120', f'"position": {2**53}')
+    )
+    write_list(str(path))
+    step, (sentence,) = Checkpoints(str(run)).newest()
+    assert step == 20 and f"30: state.json: position is '{2**53}', which cannot be" in sentence
 
 
 def test_an_unknown_checkpoint_is_refused_with_those_there_are(run):
