@@ -65,7 +65,7 @@ def test_the_fuzzers_own_figures_are_read_from_its_log():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_some_seconds_of_fuzzing_find_nothing(name, tmp_path):
-    pytest.importorskip("atheris", reason="needs the fuzzer: `make fuzz` installs it")
+    pytest.importorskip("atheris", reason="NOT FUZZED: atheris is not installed; `make fuzz` installs it")
     words = [sys.executable, "-m", "tests.hostile.fuzz.run", "--seconds", "15", "--target", name]
     done = subprocess.run([*words, "--folder", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
