@@ -126,7 +126,7 @@ def plain_name(_: str, entry: Any) -> str:
         (attacks.zip_slip, "_safe_name", plain_name, "../../evil.mid"),
         (attacks.zip_slip_of_windows, "_safe_name", plain_name, "..\\..\\evil.mid"),
         (attacks.zip_bomb_of_many, "_check_total", nothing, "000.mid"),
-        (attacks.zip_of_very_many, "MOST_MEMBERS", 1 << 30, "00000"),
+        pytest.param(attacks.zip_of_very_many, "MOST_MEMBERS", 1 << 30, "00000", marks=pytest.mark.slow),
         (attacks.zip_bomb_of_overlaps, "_ends", lambda _, entries, start: [start] * len(entries), "b.mid"),
     ],
 )

@@ -48,7 +48,8 @@ def stretto(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([STRETTO, *words], cwd=place, capture_output=True, text=True, timeout=120)
 
 
-def test_a_build_among_hostile_names_runs_none_of_them(place: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_a_build_among_hostile_names_runs_none_of_them(workers: str, place: Path) -> None:
     music = midi_folder(place / f"{SHELL}in", len(FILES))
     for number, name in enumerate(FILES):
         (music / f"{number:03d}.mid").rename(music / name)
@@ -57,7 +58,7 @@ def test_a_build_among_hostile_names_runs_none_of_them(place: Path) -> None:
         (music / name).write_bytes(b"no music")
     (music / "x.\x1b[32m").write_bytes(b"")
     output = f"{SHELL}out"
-    options = ("--workers", "2", "--max-bad=50%", "--splits=train=0.9,validation=0.1")
+    options = ("--workers", workers, "--max-bad=50%", "--splits=train=0.9,validation=0.1")
     done = stretto(place, "prepare", "midi", f"--input={music.name}", f"--output={output}", *options)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (place / output / "items.jsonl").read_text().splitlines()]

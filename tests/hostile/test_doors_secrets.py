@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.beam_pipelines.midi_files import DAMAGED, midi_folder
+from beam_pipelines.build import prepare
+from tests.beam_pipelines.midi_files import DAMAGED, build_of, midi_folder
 from tests.beam_pipelines.tiny_dataset import entries, write_dataset
 
 STRETTO = Path(sys.executable).with_name("stretto")
@@ -40,7 +41,22 @@ def spilled(folder: Path, *done: subprocess.CompletedProcess[str]) -> list[str]:
     return found + [str(path) for path in files if b"5ecret" in path.read_bytes() or "5ecret" in path.name]
 
 
-@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_a_small_build_writes_down_no_secret_of_its_options_and_nothing_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    midi_folder(tmp_path / "in", 3)
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.argv", ["stretto", "prepare", "midi", "--token", "-typed-5ecret", *BEAM])
+    assert prepare(build_of(tmp_path), [], as_json=False) == 0
+    assert spilled(tmp_path / "out") == []
+    assert '"--token", "***", "--", "--s3_secret' in " ".join(
+        (tmp_path / "out" / "provenance.json").read_text().split()
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_build_writes_down_no_secret_of_its_options_and_nothing_of_the_environment(
     workers: str, tmp_path: Path
 ) -> None:
