@@ -28,7 +28,7 @@ class CorruptRecords:
         return len(self._seen)
 
     def note(self, split: str, reader: Reader, numbers: Iterable[int]) -> None:
-        """Takes records (their numbers) that were passed over, many of them for the first time or none."""
+        """Takes the numbers of records that were passed over; those that were taken before count no second time."""
         for number in numbers:
             told = described(split, reader, number)
             if _place(told) not in self._seen:

@@ -138,7 +138,7 @@ def evaluate(run: str, settings: Evaluation) -> dict[str, Any]:
     window, hop = settings.cut(model.window, loaded.task.longest(model))
     batch = settings.batch or max(1, TOKENS_AT_ONCE // window)
     readers = _readers(folder, manifest, settings)
-    wholes, left_out = _wholes(readers[0], settings.split)
+    wholes, left_out, unnamed = _wholes(readers[0], settings.split)
     parts = [part for whole in wholes for part in segments(whole.copy, whole.tokens, window, hop)]
     counts = bigram_counts(_train_windows(readers[1]), representation.size)
     rows = []
@@ -158,6 +158,7 @@ def evaluate(run: str, settings: Evaluation) -> dict[str, Any]:
         **summary(rows, settings.protocol, window),
         "corrupt_records": _corrupt_records(settings.split, *readers),
         "left_out": left_out,
+        "unnamed_records": unnamed,
     }
     path = os.path.join(run, "evaluations", f"{settings.split}-{step}-{settings.protocol}.json")
     write_atomic(path, (json.dumps(json.loads(canonical_json(result)), indent=1) + "\n").encode())
@@ -213,17 +214,26 @@ def _readers(folder: str, manifest: Manifest, settings: Evaluation) -> tuple[Rea
     )
 
 
-def _wholes(reader: Reader, split: str) -> tuple[list[Whole], list[str]]:
-    """The copies that are scored, and the names of those that are not, because not all of their tokens are there."""
+def _wholes(reader: Reader, split: str) -> tuple[list[Whole], list[str], int]:
+    """The copies that are scored, the names of those that are not whole, and how many corrupt records are of neither.
+
+    The last are of copies without one sound record, whose names therefore cannot be read.
+    """
     from trainer.pieces import pieces
 
     found = list(pieces(reader, lambda key: _is_scored(key, split)))
     whole, left_out = [one for one in found if not one.lacking], [one.copy for one in found if one.lacking]
-    if left_out and not reader.corrupt:
-        raise InputError(f"{left_out[0]}: its windows are not all in the shards. Run `stretto verify` on the dataset.")
+    window = reader.features["tokens"].shape[0] or 1
+    # The fewest that can hold what is lacking: where it takes more than are corrupt, some were never written.
+    explained = sum(-(-one.lacking // window) for one in found)
+    if explained > len(reader.corrupt):
+        raise InputError(
+            f"{left_out[-1]}: its windows, or those of another of {len(left_out)} pieces, are not all in the shards, "
+            f"and {len(reader.corrupt)} corrupt records do not explain it. Run `stretto verify` on the dataset."
+        )
     if not whole:
-        raise InputError(f"{split}: no piece is left to score: each of {len(left_out)} has a corrupt record.")
-    return whole, left_out
+        raise InputError(f"{split}: no piece is left to score: all have corrupt records, {len(reader.corrupt)} in all.")
+    return whole, left_out, len(reader.corrupt) - explained
 
 
 def _corrupt_records(split: str, scored: Reader, train: Reader) -> list[dict[str, Any]]:
@@ -267,4 +277,6 @@ def table(result: dict[str, Any]) -> str:
         value = result[name]
         lines.append(f"  {'-' if value is None else f'{value:.4f}':>10}  {unit}")
     lines += [f"  left out, because not all of it can be read: {copy}" for copy in result["left_out"]]
+    if unnamed := result["unnamed_records"]:
+        lines.append(f"  left out too: {unnamed} corrupt records of pieces that cannot be named")
     return "\n".join([*lines, *sentences(result["corrupt_records"]), f"written to {result['file']}"])

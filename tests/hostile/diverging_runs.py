@@ -2,7 +2,8 @@
 
 `python diverging_runs.py BACKEND DATA FOLDER` trains with an absurd learning rate from a chosen step on, and prints a
 line of JSON for each: the error and what the run left, the examples that were really in the batch of the bad step, and
-whether the checkpoint before it holds, bit for bit, what a run with a checkpoint at every step has there.
+whether the checkpoint before it holds, bit for bit, what a run with a checkpoint at every step has there, or fresh
+weights where it is the very first.
 """
 
 import json
@@ -11,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.hostile.one_course import changed, make, saved, train  # noqa: E402
+from tests.hostile.one_course import changed, make, saved, state, train  # noqa: E402
 
 STEPS, EVERY = 20, 6
 
@@ -42,7 +43,10 @@ def keys_of(course, step):
 def attack(course, explosion, folder):
     """One explosion: a run that looks at every step and saves at every step, and one that does both rarely."""
     from trainer.checkpoint import Checkpoints
+    from trainer.course import begin_weights
 
+    begin_weights(course)
+    fresh = state(course)
     explode_from(explosion)
     careful, normal = folder / f"careful-{explosion}", folder / f"normal-{explosion}"
     train(changed(course, checkpoint_every=1, log_every=1, keep=STEPS), careful)
@@ -50,8 +54,7 @@ def attack(course, explosion, folder):
     bad = first_bad_step(careful)
     checkpoints = Checkpoints(str(normal))
     newest, skipped = checkpoints.newest()
-    state = saved(course, normal, newest)
-    equal = bad == 1 or state == saved(course, careful, newest)
+    equal = saved(course, normal, newest) == (fresh if bad == 1 else saved(course, careful, newest))
     again, _ = train(course, normal)
     lines = (normal / "metrics.jsonl").read_text().splitlines()
     return {
@@ -65,9 +68,31 @@ def attack(course, explosion, folder):
         "newest": newest,
         "skipped": skipped,
         "equal": equal,
+        "steps": checkpoints.steps(),
+        "best": checkpoints.best(),
         "scores": [checkpoints.state(step).score for step in checkpoints.steps()],
         "last_line": json.loads(lines[-1])["step"] if lines else 0,
     }
+
+
+def attack_changed_batch(course, folder):
+    """A run whose batch was another one up to step 4; the checkpoint there is damaged once the run has gone on."""
+    from trainer import loop
+    from trainer.checkpoint import Checkpoints
+
+    explode_from(STEPS)
+    train(changed(course, steps=4, checkpoint_every=2), folder)
+    explode_from(8)
+    begin = loop.begin
+
+    def hurt(*arguments):
+        begin(*arguments)
+        (folder / "checkpoints" / "4" / "state.json").write_text("x")
+
+    loop.begin = hurt
+    error, _ = train(changed(course, batch=2, checkpoint_every=50), folder)
+    loop.begin = begin
+    return {"message": str(error), "newest": Checkpoints(str(folder)).newest()[0]}
 
 
 class Poisoned:
@@ -99,6 +124,7 @@ def main(backend, data, folder):
     course = make(backend, data, **settings)
     for explosion in (0, 1, 5, 6, 13):
         print(json.dumps(attack(course, explosion, Path(folder))), flush=True)
+    print(json.dumps(attack_changed_batch(course, Path(folder) / "batch")), flush=True)
     course = make(backend, data, validation=True, **settings)
     print(json.dumps(attack_validation(course, Path(folder) / "validation")), flush=True)
 

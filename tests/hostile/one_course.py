@@ -28,7 +28,7 @@ class Never:
 
 
 def make(backend, data, validation=False, **settings):
-    """A course on a dataset; its folder is chosen for each training. Scoring would be compiled for each, so it is off."""
+    """A course on a dataset; each training chooses its folder. Scoring is off: it would be compiled for each."""
     set_backend(backend)
     current().prepare(False)
     from trainer.backends.update import Update

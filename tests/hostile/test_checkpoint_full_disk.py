@@ -1,5 +1,6 @@
 """A disk that fills up while a run is written: it is said which file, older checkpoints are whole, and it goes on."""
 
+import errno
 import json
 import os
 import shutil
@@ -72,20 +73,51 @@ def save(folder, step):
 
 
 def test_wherever_saving_runs_out_of_room_the_older_checkpoint_is_whole_and_nothing_else_is_left(disk):
-    refused = 0
-    for kilobytes in range(210, 480, 30):
-        folder = disk(kilobytes)
+    folder = disk(1 << 16)
+    save(folder, 1)
+    used, refused = shutil.disk_usage(folder).used / 1024, []
+    for part in (1.1, 1.3, 1.5, 1.7, 1.9, 2.5):  # of what one takes, whatever the pages of this machine are
+        folder = disk(round(used * part))
         save(folder, 1)
         try:
             save(folder, 2)
         except MachineError as error:
-            refused += 1
+            refused.append(part)
             assert f"{folder}/checkpoints: the checkpoint of step 2 could not be saved: No space left" in str(error)
             assert "are as they were (1)" in str(error) and "Free some space" in str(error)
             assert Checkpoints(str(folder)).newest() == (1, [])
         else:
             assert Checkpoints(str(folder)).newest() == (2, [])
-    assert 3 <= refused < 9
+    assert len(refused) >= 3 and 2.5 not in refused
+
+
+WRITES = ("trainer.checkpoint.write_arrays", "trainer.saved.write_atomic", "trainer.saved._sync", "os.rename")
+"""What saving a checkpoint does to a disk, in order."""
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS])
+@pytest.mark.parametrize("where", WRITES)
+def test_a_disk_that_fails_at_any_part_of_saving_harms_no_older_checkpoint(tmp_path, monkeypatch, where, code):
+    def fail(*ignored):
+        raise OSError(code, os.strerror(code))
+
+    save(tmp_path, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(where, fail)
+        with pytest.raises(MachineError, match=f"step 2 could not be saved: {os.strerror(code)}"):
+            save(tmp_path, 2)
+    assert Checkpoints(str(tmp_path)).newest() == (1, []) and os.listdir(tmp_path / "checkpoints") == ["1"]
+    save(tmp_path, 2)
+    assert Checkpoints(str(tmp_path)).newest() == (2, [])
+
+
+def test_a_disk_on_which_no_folder_can_be_made_is_named_at_the_first_checkpoint(tmp_path, monkeypatch):
+    def refuse(*ignored, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # no room for another inode
+
+    monkeypatch.setattr("os.makedirs", refuse)
+    with pytest.raises(MachineError, match="checkpoint of step 1 could not be saved: No space left on device"):
+        save(tmp_path / "missing", 1)
 
 
 def test_with_room_again_the_same_step_is_saved(disk):

@@ -87,7 +87,8 @@ def test_scoring_refuses_or_leaves_out_what_cannot_be_read_and_says_so(road):
     _, outcomes = road
     assert outcomes["scoring fails"]["code"] == 3
     found = json.loads(outcomes["scoring goes on"]["out"])
-    assert len(found["pieces"]) == 6
+    assert len(found["pieces"]) == 6 and found["left_out"] == [] and found["unnamed_records"] == 1
+    assert "left out too: 1 corrupt records of pieces that cannot be named" in outcomes["table"]["out"]
     assert sorted((one["split"], one["record"]) for one in found["corrupt_records"]) == [
         ("train", 3), ("train", 8), ("validation", 1),
     ]  # fmt: skip

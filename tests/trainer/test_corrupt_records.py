@@ -84,6 +84,29 @@ def test_what_stands_in_a_corrupt_records_place_does_not_depend_on_what_was_read
     assert np.array_equal(source.record(19)["tokens"], source.record(20)["tokens"])
 
 
+def test_what_stands_in_a_corrupt_records_place_may_go_bad_later(folder):
+    damage(shard_of(folder), 3)
+    source, records = skipping(folder), np.array([2, 3, 5])
+    assert source.read(records)[1].tolist() == [1, 0, 1]
+    damage(shard_of(folder), 4)
+    damage(shard_of(folder), 5)
+    columns, weights = source.read(records)
+    assert weights.tolist() == [1, 0, 0] and sorted(source.corrupt) == [3, 4, 5]
+    assert np.array_equal(columns["tokens"], skipping(folder).read(records)[0]["tokens"])
+    assert np.array_equal(source.record(3)["tokens"], source.record(6)["tokens"])
+
+
+def test_records_that_go_bad_one_after_the_other_are_refused_in_the_end(folder):
+    source = skipping(folder)
+    for record in range(19, -1, -1):
+        damage(shard_of(folder, record % 2), record)
+        assert source.read(np.arange(40))[1].sum() == 20 + record
+    for record in range(20):
+        damage(shard_of(folder, 1 - record % 2), record)
+    with pytest.raises(InputError, match="every record of this split is corrupt"):
+        source.read(np.arange(40))
+
+
 def test_a_corrupt_record_is_not_scored(folder):
     damage(shard_of(folder, split="validation"), 1)
     source = skipping(folder, split="validation")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -258,11 +257,11 @@ def wait_for_checkpoint(folder, process, after=-1):
 
 
 def killed_stopped_and_continued(data, folder, backend, steps, every):
-    """A run that is killed at a random moment after a checkpoint, stopped in order later, then left alone to finish."""
+    """A run that is killed some time after a checkpoint, stopped in order later, then left alone to finish."""
     words = command(data, folder, backend=backend, steps=steps, every=every)
     first = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     reached = wait_for_checkpoint(folder, first)
-    time.sleep(random.Random(os.getpid()).uniform(0, 0.3))
+    time.sleep(0.15)
     first.kill()
     first.communicate()
     reached = max(reached, Checkpoints(str(folder)).newest()[0])
