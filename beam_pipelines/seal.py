@@ -3,8 +3,9 @@
 import os
 from collections.abc import Iterator, Mapping
 
+from schemas.documents import read_document
 from schemas.errors import InputError
-from schemas.manifest import COMPLETED
+from schemas.manifest import COMPLETED, MAX_MANIFEST_BYTES, sealed_files
 
 PENDING = COMPLETED + ".pending"
 """The seal while working files are still being removed: whoever finds it finishes the commit."""
@@ -19,13 +20,12 @@ def read_seal(folder: str) -> dict[str, str]:
     """Path -> sha256 of every file of a finished dataset. Raises InputError for anything that is no seal."""
     path = os.path.join(folder, COMPLETED)
     try:
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()
-    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: no finished dataset is here ({error}). Run its `stretto prepare` again.") from error
-    if any(line[64:66] != "  " for line in lines):
+        listed, wrong = sealed_files(read_document(path, MAX_MANIFEST_BYTES).decode())
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a list of checksums ({error}). Run `stretto verify` on {folder}.") from error
+    if wrong or not listed:
         raise InputError(f"{path}: not a list of checksums. Run `stretto verify` on {folder}.")
-    return {line[66:]: line[:64] for line in lines}
+    return listed
 
 
 def files(folder: str) -> Iterator[str]:

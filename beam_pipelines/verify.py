@@ -25,7 +25,7 @@ from schemas.documents import parse_json
 from schemas.errors import InputError, StrettoError
 from schemas.feature import features_to_json
 from schemas.hashing import canonical_json, file_sha256, stable_hash
-from schemas.manifest import COMPLETED, MANIFEST, Manifest, read_manifest
+from schemas.manifest import COMPLETED, MANIFEST, Manifest, read_manifest, sealed_files
 from schemas.naming import SPLITS, index_name, parse_shard_name
 from schemas.representation import Representation
 from schemas.representations import from_settings
@@ -107,13 +107,10 @@ def _sha256(folder: str, name: str) -> str:
 
 def _completed(folder: str, findings: Findings) -> dict[str, str]:
     """File -> sha256 as COMPLETED lists them, in the form of sha256sum; a damaged line is a finding."""
-    listed, text = {}, _text(folder, COMPLETED, findings)
-    for number, line in enumerate(text.split("\n")[:-1], 1):
-        sha256, _, name = line.partition("  ")
-        if len(sha256) != 64 or not name:
-            findings.add("completed", f"line {number} is no sha256 and file name", COMPLETED)
-        else:
-            listed[name] = sha256
+    text = _text(folder, COMPLETED, findings)
+    listed, wrong = sealed_files(text)
+    for number in wrong:
+        findings.add("completed", f"line {number} is no sha256 and file name", COMPLETED)
     if not listed:
         findings.add("completed", "lists no file", COMPLETED)
     elif seal_text(listed) != text:

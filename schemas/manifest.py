@@ -259,11 +259,23 @@ def read_manifest(folder: str, sealed: bool = True) -> Manifest:
     return manifest_from_json(data, path)
 
 
+def sealed_files(seal: str) -> tuple[dict[str, str], list[int]]:
+    """Path -> sha256 of every file, by the text of COMPLETED; and the numbers of lines that do not say such a pair."""
+    listed, wrong = {}, []
+    for number, line in enumerate(seal.removesuffix("\n").split("\n") if seal else [], 1):
+        sha256, _, path = line.partition("  ")
+        if len(sha256) == 64 and path:
+            listed[path] = sha256
+        else:
+            wrong.append(number)
+    return listed, wrong
+
+
 def _check_sealed(folder: str, data: bytes) -> None:
     """Raises InputError unless COMPLETED lists the sha256 of these bytes as that of manifest.json."""
-    seal = read_document(os.path.join(folder, COMPLETED), MAX_MANIFEST_BYTES).split(b"\n")
+    seal = read_document(os.path.join(folder, COMPLETED), MAX_MANIFEST_BYTES).decode(errors="replace")
     sha256 = hashlib.sha256(data).hexdigest()
-    if f"{sha256}  {MANIFEST}".encode() not in seal:
+    if sealed_files(seal)[0].get(MANIFEST) != sha256:
         raise InputError(
             f"{os.path.join(folder, MANIFEST)}: its sha256 is {sha256}, which is not what {COMPLETED} lists: "
             f"one of the two was changed. {_REMEDY}"

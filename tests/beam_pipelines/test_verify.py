@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from beam_pipelines.seal import read_seal
 from beam_pipelines.verify import verify
 from schemas.errors import InputError
 from schemas.manifest import COMPLETED, MANIFEST, read_manifest
@@ -468,3 +469,12 @@ def test_inspect_prints_what_is_there_and_writes_a_page(sound, tmp_path):
 def test_a_folder_that_is_not_there_is_an_input_error_and_no_finding(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         verify(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("text", [b"", b"\xff", b"no list", b"0" * 64 + b" manifest.json", b"\n" * 3])
+def test_what_is_no_seal_is_not_taken_for_one(tmp_path, text):
+    with pytest.raises(InputError, match="COMPLETED: cannot be read"):
+        read_seal(str(tmp_path))
+    (tmp_path / COMPLETED).write_bytes(text)
+    with pytest.raises(InputError, match="COMPLETED: not a list of checksums"):
+        read_seal(str(tmp_path))

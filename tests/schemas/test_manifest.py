@@ -9,7 +9,16 @@ import pytest
 
 from schemas.errors import InputError
 from schemas.feature import Feature
-from schemas.manifest import COMPLETED, MANIFEST, Manifest, Shard, manifest_from_json, manifest_to_json, read_manifest
+from schemas.manifest import (
+    COMPLETED,
+    MANIFEST,
+    Manifest,
+    Shard,
+    manifest_from_json,
+    manifest_to_json,
+    read_manifest,
+    sealed_files,
+)
 
 SHARDS = (
     Shard("midi-test.tfrecord-00000-of-00001", "test", 1, 30, "a" * 64, "b" * 64),
@@ -207,3 +216,11 @@ def test_a_manifest_that_is_a_pipe_is_refused_and_not_waited_for(folder):
     os.mkfifo(folder / MANIFEST)
     with pytest.raises(InputError, match="manifest.json: is not a regular file"):
         read_manifest(str(folder))
+
+
+def test_the_seal_names_files_and_its_damaged_lines_are_numbered():
+    one, two = "0" * 64, "f" * 64
+    assert sealed_files(f"{one}  a b.json\n{two}  index/x\n") == ({"a b.json": one, "index/x": two}, [])
+    # Only a line feed ends a line: a file name may hold what else ends one for Python.
+    assert sealed_files(f"{one}  a\x0cb\n\n{two}  \n{one} c\n{two}  d") == ({"a\x0cb": one, "d": two}, [2, 3, 4])
+    assert sealed_files("") == ({}, [])
