@@ -29,6 +29,7 @@ _SCRATCH = ".saving"
 _REMOVED = ".removing"
 _LEFT_OVER = re.compile(r"\.saving.*|\.removing.*|[0-9]+\.orbax-checkpoint-tmp.*")
 _ATTEMPTS = 3
+_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 _STEP = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
@@ -208,11 +209,12 @@ class Checkpoints:
         return shutil.disk_usage(folder).free
 
     def _not_saved(self, step: int, needed: int, reason: str) -> str:
+        remedy = "Free some space" if reason in _FULL else "See to that disk"
         older = ", ".join(str(item) for item in self.steps() if item != step) or "none"
         return (
             f"{self.folder}: the checkpoint of step {step} could not be saved: {reason}. It needs more than the "
             f"{needed / 1e6:,.1f} MB of its arrays, {self._free() / 1e6:,.1f} MB are free. Older checkpoints are as "
-            f"they were ({older}). Free some space and type the same command again: it continues."
+            f"they were ({older}). {remedy} and type the same command again: it continues."
         )
 
     def _prune(self) -> None:

@@ -104,8 +104,9 @@ def test_a_disk_that_fails_at_any_part_of_saving_harms_no_older_checkpoint(tmp_p
     save(tmp_path, 1)
     with monkeypatch.context() as patched:
         patched.setattr(where, fail)
-        with pytest.raises(MachineError, match=f"step 2 could not be saved: {os.strerror(code)}"):
+        with pytest.raises(MachineError, match=f"step 2 could not be saved: {os.strerror(code)}") as caught:
             save(tmp_path, 2)
+    assert ("Free some space" in str(caught.value)) == (code == errno.ENOSPC)
     assert Checkpoints(str(tmp_path)).newest() == (1, []) and os.listdir(tmp_path / "checkpoints") == ["1"]
     save(tmp_path, 2)
     assert Checkpoints(str(tmp_path)).newest() == (2, [])
