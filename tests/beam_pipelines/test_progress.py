@@ -3,7 +3,7 @@
 import sys
 
 from beam_pipelines.folder import Folder, write_value
-from beam_pipelines.progress import SURVEY, WRITE, Display, Ticks, forget_ticks, ticks
+from beam_pipelines.progress import DECIDE, SURVEY, WRITE, Display, Ticks, forget_ticks, ticks
 
 
 def tick(folder, stage, times):
@@ -19,9 +19,9 @@ def test_ticks_of_all_workers_are_summed_and_can_be_forgotten(tmp_path):
     tick(folder, SURVEY, 2)
     tick(folder, WRITE, 1)
     (tmp_path / "progress" / "survey-999999").write_bytes(b"....")
-    assert ticks(folder) == {SURVEY: 9, WRITE: 1}
+    assert ticks(folder) == {SURVEY: 9, DECIDE: 0, WRITE: 1}
     forget_ticks(folder)
-    assert ticks(folder) == {SURVEY: 0, WRITE: 0}
+    assert ticks(folder) == {SURVEY: 0, DECIDE: 0, WRITE: 0}
 
 
 def test_the_line_names_the_stage_and_the_time_left(tmp_path, monkeypatch):
