@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import shutil
 import signal
 import tempfile
 import threading
@@ -19,8 +20,10 @@ from beam_pipelines.folder import Folder, cannot_write
 from beam_pipelines.lock import workers_of
 from beam_pipelines.outcome import explained, reserve
 from beam_pipelines.progress import Display
+from beam_pipelines.seal import PENDING
 from beam_pipelines.worker import command
 from schemas.errors import Interrupted, UsageError
+from schemas.manifest import COMPLETED
 from schemas.registry import check_name, nearest
 
 with without_unneeded_packages():
@@ -115,7 +118,9 @@ def run(where: Engine, graph: Callable[[Any], None], display: Display) -> None:
             if thread.is_alive():
                 end_workers(display.folder, workers)
     if failure:
-        raise _told(display.folder, failure[0]) from failure[0]
+        error = _told(display.folder, failure[0])
+        _remove_remains(display.folder)
+        raise error from failure[0]
 
 
 @contextmanager
@@ -134,6 +139,13 @@ def _temporary_files_in(place: str) -> Iterator[None]:
 
 def _told(folder: Folder, error: BaseException) -> BaseException:
     return explained(folder, error) if isinstance(error, Exception) else error
+
+
+def _remove_remains(folder: Folder) -> None:
+    """Removes what workers wrote when somebody had removed their folder: it is no build's, and in the way of one."""
+    # The launcher makes the file of the workers, and only a commit whose seal is there removes it.
+    if not any(os.path.lexists(folder.path(name)) for name in ("workers", PENDING, COMPLETED)):
+        shutil.rmtree(folder.root, ignore_errors=True)
 
 
 def _watch(thread: threading.Thread, lost: Sequence[str], display: Display, workers: set[int]) -> None:
