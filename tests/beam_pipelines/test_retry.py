@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from beam_pipelines.corpora.midi import MidiFolder
 from beam_pipelines.verify import verify
 from schemas.errors import MachineError, UsageError
 from schemas.hashing import file_sha256
-from schemas.settings import setting
 from tests.beam_pipelines.midi_files import build_of, midi_folder, write_piece
 from tests.beam_pipelines.test_build import DAMAGED
 from tests.beam_pipelines.tiny_dataset import made_piece, seal
@@ -20,14 +20,16 @@ from tests.beam_pipelines.tiny_dataset import made_piece, seal
 OF_THIS_BUILD = {"config.json", "provenance.json", "COMPLETED"}
 
 
+def log_of(root):
+    return os.path.join(os.path.dirname(root), "parsed")
+
+
 @dataclass(frozen=True)
 class Watched(MidiFolder):
-    """A folder of MIDI files that notes which of them are parsed."""
-
-    log: str = setting("", help="where")
+    """A folder of MIDI files that notes beside itself which of them are parsed."""
 
     def parse(self, item, root, data=None):
-        with open(self.log, "a") as file:
+        with open(log_of(root), "a") as file:
             file.write(item.path + "\n")
         return super().parse(item, root, data)
 
@@ -44,21 +46,33 @@ def statuses(build):
     return {line["name"]: line["status"] + line["reason"] for line in lines}
 
 
-@pytest.fixture
-def finished(tmp_path):
-    """A dataset in which 004.mid has too many notes and bad.mid is damaged."""
-    folder = midi_folder(tmp_path / "in", 9)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Where a dataset lies in which 004.mid has too many notes and bad.mid is damaged, and what it was made of."""
+    place = tmp_path_factory.mktemp("made")
+    folder = midi_folder(place / "in", 9)
     write_piece(folder, "004.mid", made_piece(99, notes=60))
     (folder / "bad.mid").write_bytes(DAMAGED)
-    build = build_of(tmp_path, max_bad="100%", max_notes=50, shards=4)
-    build = replace(build, corpus=Watched(log=str(tmp_path / "parsed")))
-    assert prepare(build, [], as_json=False) == 0
-    (tmp_path / "parsed").unlink()
-    return build
+    assert prepare(watched(place), [], as_json=False) == 0
+    (place / "parsed").unlink()
+    return place
+
+
+def watched(place):
+    build = build_of(place, max_bad="100%", max_notes=50, shards=4)
+    return replace(build, corpus=Watched())
+
+
+@pytest.fixture
+def finished(made, tmp_path):
+    """A copy of it, to be made again."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    return watched(tmp_path)
 
 
 def parsed(build):
-    return Path(build.corpus.log).read_text().split() if os.path.exists(build.corpus.log) else []
+    log = log_of(build.input)
+    return Path(log).read_text().split() if os.path.exists(log) else []
 
 
 def anew(build):
@@ -99,12 +113,19 @@ def test_where_nothing_was_quarantined_everything_is_taken_over(finished, capsys
     whole = replace(finished, max_notes=100, retry_quarantined=True)
     assert prepare(whole, [], as_json=False) == 0
     before = content(finished.output)
-    Path(finished.corpus.log).unlink()
+    os.unlink(log_of(finished.input))
     assert prepare(whole, [], as_json=False) == 0
     assert content(finished.output) == before and parsed(finished) == []
 
 
-@pytest.mark.parametrize("limits", [{"max_bytes": 325}, {"max_seconds": 20.0}, {"max_controls": 1, "max_tracks": 1}])
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"max_bytes": 325},
+        pytest.param({"max_seconds": 20.0}, marks=pytest.mark.slow),
+        pytest.param({"max_controls": 1, "max_tracks": 1}, marks=pytest.mark.slow),
+    ],
+)
 def test_any_lowered_limit_gives_what_a_full_new_build_gives(finished, limits):
     retried = replace(finished, retry_quarantined=True, **limits)
     assert prepare(retried, [], as_json=False) == 0
