@@ -32,7 +32,8 @@ class Blow:
         path: regular expression that the path must match; of a rename the old and the new name, joined by " -> ".
         event: the kind of operation, "" for any that changes something.
         times: at the how-maniest such operation.
-        launcher: whether the process that started this one dies in its place (and this one with it).
+        worker: whether only workers are struck.
+        launcher: whether it is the process that started the worker which dies in its place (and the worker with it).
         fill: the folder whose disk is full from then on, in place of a death.
         run: the shell command that is run then, in place of a death.
     """
@@ -40,6 +41,7 @@ class Blow:
     path: str = ""
     event: str = ""
     times: int = 1
+    worker: bool = False
     launcher: bool = False
     fill: str = ""
     run: str = ""
@@ -117,7 +119,7 @@ def main(arguments: list[str]) -> int:
 
     beam_pipelines.launch.command = command
     blow = Blow(**json.loads(arguments[0]))
-    if not blow.launcher:
+    if not (blow.worker or blow.launcher):
         arm(blow)
     return stretto.main(arguments[1:])
 

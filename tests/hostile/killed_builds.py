@@ -191,7 +191,16 @@ KILLS = [
     Kill("commit", "working files being removed", "worker", 2, blow=Blow(r"^0000[0-9]\.jsonl$", "os.remove", times=9)),
     Kill("commit", "seal in its place", "driver", 1, blow=Blow(r"\.building -> ", "os.rename")),
     Kill("commit", "old one aside, new one not there", "driver", 1, None, Blow(r"\.building -> ", "os.rename"), True),
-    Kill("commit", "new one there, old one not gone", "worker", 2, None, Blow(r"/CITATION", "os.remove"), True, 0),
+    Kill(
+        "commit",
+        "new one there, old one not gone",
+        "worker",
+        2,
+        None,
+        Blow(r"/CITATION", "os.remove", worker=True),
+        True,
+        0,
+    ),
 ]
 
 
