@@ -29,8 +29,8 @@ def check(found):
         assert one["then"] == (2 if one["there"] and not one["overwrite"] else 0), where
 
 
-def test_a_commit_killed_at_every_thirteenth_step_is_finished_by_the_same_command(tmp_path):
-    check(killed_at_steps(tmp_path, "commit", 13))
+def test_a_commit_killed_at_every_seventeenth_step_is_finished_by_the_same_command(tmp_path):
+    check(killed_at_steps(tmp_path, "commit", 17))
 
 
 @pytest.mark.slow
