@@ -1,6 +1,7 @@
 """Fixtures for all tests: real music where it is there."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,3 +31,9 @@ def sample_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+def pytest_configure() -> None:
+    """A shell starts what it runs in the background deaf to Ctrl-C; commands that the tests start must hear it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
