@@ -19,6 +19,8 @@ from schemas.errors import InputError, UsageError
 from schemas.registry import check_name, nearest
 from schemas.settings import parse_span
 
+ONLY_TYPED = frozenset({"overwrite", "retry-quarantined"})
+"""Flags that replace what is there: a file that came from elsewhere must not ask for it."""
 LARGEST_CONFIG = 1 << 20
 """Bytes of a configuration file; what is larger was not written by hand or by us."""
 DEEPEST_CONFIG = 8
@@ -242,6 +244,13 @@ def config_settings(path: str, groups: Sequence[Group], facts: Mapping[str, str 
     flags = flags_of(groups)
     found: dict[str, dict[str, Any]] = {group.key: {} for group in groups}
     for key, value in _settings_in(read_config(path) if path else {}, set(found)):
+        if key.replace("_", "-") in ONLY_TYPED:
+            if value and not path.endswith(
+                ".json"
+            ):  # what was typed once is stored in a config.json, and means nothing
+                typed = f"--{key.replace('_', '-')}"
+                raise UsageError(f"--config {path}: {key} is taken from the command line only: type {typed}")
+            continue
         if key in facts:
             if facts[key] is not None and value != facts[key]:
                 raise UsageError(f"--config {path}: {key} is {value!r}, but the command says {facts[key]!r}")

@@ -10,7 +10,7 @@ from beam_pipelines.accounting import account, account_to_json, table
 from beam_pipelines.config import LOCAL_RUNNERS, Build
 from beam_pipelines.decide import copies_of
 from beam_pipelines.describe import LEDGER
-from beam_pipelines.folder import Folder, read_lines
+from beam_pipelines.folder import Folder, read_lines, read_value
 from beam_pipelines.launch import Engine
 from beam_pipelines.listing import Listing, checked_items
 from beam_pipelines.quarantine import QUARANTINE
@@ -54,7 +54,9 @@ def tell_end(build: Build, kept: int, as_json: bool) -> None:
         print(f"kept {kept} of {result['shards']} shards of an earlier run")
     print(f"{result['records']} records, {result['bytes']} bytes in {result['shards']} shards: {build.output}")
     bad = "1 input was bad" if result["bad"] == 1 else f"{result['bad']} inputs were bad"
-    print(bad + (f"; they are named in {result['quarantine']}" if result["bad"] else ""))
+    print(bad + (f"; named in {result['quarantine']}; --retry-quarantined reads again" if result["bad"] else ""))
+    for line in read_value(os.path.join(build.output, "stats.json"))["reports"]:
+        print(readable(f"note: {line}"))
 
 
 def ending(build: Build, kept: int) -> dict[str, Any]:

@@ -118,17 +118,20 @@ def safely_surveyed(reading: ReadingProcess, item: Item) -> Report:
 
 
 def survey_part(build: Build, folder: Folder, part: int, reading: ReadingProcess, done: Callable[[], None]) -> int:
-    """Writes the reports on one part, unless they are there; returns how many were made. `done` hears of each."""
-    items = read_part(folder, part)[1]
-    if is_surveyed(build, folder, part):
+    """Writes the reports on one part; returns how many were not there already. `done` hears of each of them."""
+    items, ready = read_part(folder, part)[1], ready_reports(build, folder, part)
+    if len(ready) == len(items):
         return 0
     header, reports, kept = _header(build, folder, part), [], _kept(build, folder, part)
     for item in items:
+        if item.name in ready:
+            reports.append(ready[item.name])
+            continue
         report = kept_report(build, item, kept[item.name]) if kept else None
         reports.append(report_to_json(report or safely_surveyed(reading, item)))
         done()
     write_lines(folder.survey(part), [header, *reports])
-    return len(items)
+    return len(items) - len(ready)
 
 
 def _kept(build: Build, folder: Folder, part: int) -> dict[str, dict[str, Any]]:
@@ -163,20 +166,23 @@ def _header(build: Build, folder: Folder, part: int) -> dict[str, Any]:
     return {"listed": listed, "files": files}
 
 
-def is_surveyed(build: Build, folder: Folder, part: int) -> bool:
-    """Whether whole reports on exactly these items, as they now are, are there."""
+def ready_reports(build: Build, folder: Folder, part: int) -> dict[str, dict[str, Any]]:
+    """Name -> report, as JSON values, of the inputs of a part that need no second look.
+
+    An input that was found bad gets one: it may have been repaired, or away for a moment, and look the same outside.
+    """
     try:
         header, *reports = read_lines(folder.survey(part))
     except (FileNotFoundError, ValueError):
-        return False
+        return {}
     if header != _header(build, folder, part) or len(reports) != len(header["files"]):
-        return False
-    return not (build.retry_quarantined and any(is_bad(report) for report in map(report_from_json, reports)))
+        return {}
+    return {report["item"]["name"]: report for report in reports if not is_bad(report_from_json(report))}
 
 
 def surveyed_items(build: Build, folder: Folder, parts: int) -> int:
     """How many items need no second look."""
-    return sum(len(read_part(folder, part)[1]) for part in range(parts) if is_surveyed(build, folder, part))
+    return sum(len(ready_reports(build, folder, part)) for part in range(parts))
 
 
 def is_bad(report: Report) -> bool:

@@ -249,3 +249,12 @@ def test_help_shows_every_flag_with_its_sentence_and_default(capsys: pytest.Capt
 def test_two_groups_cannot_share_a_flag() -> None:
     with pytest.raises(TypeError, match="--steps is a setting of both train and again"):
         flags_of((GROUPS[1], Group("again", "again", Steps)))
+
+
+@pytest.mark.parametrize("key", ["overwrite", "retry_quarantined"])
+def test_a_configuration_file_cannot_ask_for_what_is_there_to_be_replaced(tmp_path: Path, key: str) -> None:
+    (tmp_path / "strange.toml").write_text(f"{key} = true\n")
+    with pytest.raises(UsageError, match="taken from the command line only"):
+        config_settings(str(tmp_path / "strange.toml"), GROUPS, {})
+    (tmp_path / "config.json").write_text(f'{{"{key}": true}}')
+    assert not any(config_settings(str(tmp_path / "config.json"), GROUPS, {}).values())

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from schemas.errors import InputError
 from schemas.hashing import fingerprint, stable_hash
 from schemas.manifest import Manifest
 from trainer.backends import current
@@ -94,10 +95,15 @@ def restore(course: Course, checkpoints: Checkpoints, limit: int | None = None) 
     Returns its place, and what is to be said. Damaged checkpoints stay until another one is saved.
 
     Raises:
-        InputError: the checkpoint holds arrays of another network.
+        InputError: the checkpoint holds arrays of another network, or there are some and none is whole.
     """
     left = checkpoints.clear()
     step, skipped = checkpoints.newest(limit)
+    if step is None and skipped and limit is None:
+        raise InputError(
+            f"{checkpoints.folder}: no checkpoint is whole ({'; '.join(skipped)}). "
+            "Repair one, or move this folder away: the same command then begins anew."
+        )
     if step is None:
         begin_weights(course)
         return Place(), [*left, *skipped, "no checkpoint is whole: beginning anew"] if left or skipped else []

@@ -179,12 +179,17 @@ def with_defaults(config: Config) -> Config:
 
 
 def finished(output: str, steps: int) -> bool:
-    """Whether the run has made this many steps already. A mark of fewer steps is taken away: there is more to do."""
+    """Whether the run has made this many steps already, and what it made is there; else its mark is taken away."""
     path = os.path.join(output, COMPLETED)
     if not os.path.exists(path):
         return False
-    if read_completed(output)["step"] >= steps:
+    done = read_completed(output)["step"]
+    newest, skipped = Checkpoints(output).newest()
+    if done >= steps and newest == done:
         return True
+    if done >= steps:
+        for sentence in (f"{output} was finished, but its last checkpoint is not whole any more", *skipped):
+            tell(sentence)
     os.remove(path)
     return False
 

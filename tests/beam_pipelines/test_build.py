@@ -106,7 +106,7 @@ def test_too_many_bad_inputs_end_before_completed_and_a_larger_allowance_continu
     assert os.path.exists(os.path.join(build.building, "quarantine", "quarantine.jsonl"))
     capsys.readouterr()
     assert prepare(replace(build, max_bad="1"), [], as_json=False) == 0
-    assert "6 of 6 inputs are surveyed and are not surveyed again" in capsys.readouterr().err
+    assert "5 of 6 inputs are surveyed and are not surveyed again" in capsys.readouterr().err
 
 
 def test_skipped_inputs_never_count_as_bad(tmp_path):
@@ -242,6 +242,13 @@ def test_a_repaired_file_is_surveyed_when_a_build_continues(tmp_path):
     write_piece(tmp_path / "in", "003.mid", made_piece(78))
     assert prepare(replace(build, max_bad="0"), [], as_json=False) == 0
     assert {line["status"] for line in ledger(build.output)} == {"written"}
+
+
+def test_what_was_bad_is_looked_at_again_when_a_build_continues(tmp_path, capsys):
+    build = half_built(tmp_path)
+    capsys.readouterr()
+    assert prepare(build, [], as_json=False) == 0
+    assert "9 of 10 inputs are surveyed" in capsys.readouterr().err
 
 
 def test_a_killed_commit_is_finished_without_a_graph(made, monkeypatch, capsys):
