@@ -245,11 +245,8 @@ def config_settings(path: str, groups: Sequence[Group], facts: Mapping[str, str 
     found: dict[str, dict[str, Any]] = {group.key: {} for group in groups}
     for key, value in _settings_in(read_config(path) if path else {}, set(found)):
         if key.replace("_", "-") in ONLY_TYPED:
-            if value and not path.endswith(
-                ".json"
-            ):  # what was typed once is stored in a config.json, and means nothing
-                typed = f"--{key.replace('_', '-')}"
-                raise UsageError(f"--config {path}: {key} is taken from the command line only: type {typed}")
+            if value and not path.endswith(".json"):  # a stored config.json says only what was typed once
+                raise UsageError(f"--config {path}: {key} is taken from the command line only")
             continue
         if key in facts:
             if facts[key] is not None and value != facts[key]:
