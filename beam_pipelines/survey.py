@@ -79,10 +79,9 @@ def survey(build: Build, item: Item, note: Callable[[dict[str, Any]], None] | No
     data = read_data(build, item)
     if isinstance(data, Refusal):
         return Report(item, data)
-    known = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    report = Report(item, None, hashlib.sha256(data).hexdigest(), len(data))
     if note:
-        note(known)
-    report = Report(item, None, **known)  # type: ignore[arg-type]
+        note({"sha256": report.sha256, "bytes": report.bytes})
     if len(data) > build.max_bytes:
         return replace(report, refusal=over_limit(build, item.name, len(data), Measures()))
     piece = parse_data(build, item, data)
@@ -177,17 +176,16 @@ def ready_reports(build: Build, folder: Folder, part: int) -> dict[str, dict[str
         return {}
     if header != _header(build, folder, part) or len(reports) != len(header["files"]):
         return {}
-    return {report["item"]["name"]: report for report in reports if not is_bad(report_from_json(report))}
+    return {
+        report["item"]["name"]: report
+        for report in reports
+        if report["refusal"] is None or report["refusal"]["status"] != "quarantined"
+    }
 
 
 def surveyed_items(build: Build, folder: Folder, parts: int) -> int:
     """How many items need no second look."""
     return sum(len(ready_reports(build, folder, part)) for part in range(parts))
-
-
-def is_bad(report: Report) -> bool:
-    """Whether the survey found the input bad."""
-    return report.refusal is not None and report.refusal.status == "quarantined"
 
 
 def read_reports(folder: Folder) -> list[Report]:

@@ -15,16 +15,9 @@ from media import archive
 from media.archive import archive_at, archive_of
 from media.storage import links_left_out, list_files, modified, read_below, size_of
 from schemas.errors import InputError, Unreadable
+from tests.hostile.attacks import packed
 
 LIMIT = 1 << 20
-
-
-def packed(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", method) as whole:
-        for name, data in members.items():
-            whole.writestr(name, data)
-    return file.getvalue()
 
 
 def reason(data: bytes, name: str, limit: int = LIMIT) -> str:
