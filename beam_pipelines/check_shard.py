@@ -96,12 +96,10 @@ def check_shard(
     try:
         size, sha256 = os.path.getsize(path), file_sha256(path)
     except OSError as error:
-        findings.add("missing", f"the manifest names this shard, but it cannot be read: {error.strerror}", shard.name)
+        refuse_forbidden(path, error)
+        message = f"the manifest names this shard, but it cannot be read: {error.strerror}"
+        findings.add("missing", message, shard.name, told_from=[shard.name])
         return None
-    if size != shard.bytes:
-        findings.add("size", f"{size} bytes, the manifest says {shard.bytes}", shard.name)
-    if sha256 != shard.sha256:
-        findings.add("sha256", f"is {sha256}, the manifest says {shard.sha256}", shard.name)
     index = _index(folder, shard, findings)
     contents = Contents(shard)
     if size:
@@ -109,6 +107,11 @@ def check_shard(
             _check_data(data, index, contents, manifest, representation, findings)
     elif shard.records or (index is not None and len(index)):
         findings.add("count", f"is empty, the manifest says {shard.records} records", shard.name)
+    # Behind what its records say, which is nearer to the cause.
+    if size != shard.bytes:
+        findings.add("size", f"{size} bytes, the manifest says {shard.bytes}", shard.name)
+    if sha256 != shard.sha256:
+        findings.add("sha256", f"is {sha256}, the manifest says {shard.sha256}", shard.name)
     return contents
 
 

@@ -9,8 +9,8 @@ from beam_pipelines.config import Build
 from beam_pipelines.folder import Folder, read_lines, write_lines, write_value
 from beam_pipelines.limits import over_limit
 from beam_pipelines.split import crossing_groups, dealt, duplicates, leaks, merged_groups, near_leaks, own_split
-from beam_pipelines.survey import Report, surveyed_piece
-from beam_pipelines.write import CHANGED, is_finished
+from beam_pipelines.survey import CHANGED, Report, surveyed_piece
+from beam_pipelines.write import is_finished
 from schemas.music import Piece
 from schemas.naming import SPLITS, shard_name
 

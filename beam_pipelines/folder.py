@@ -1,7 +1,6 @@
 """The folder of a build: where working files lie; they are written so that a kill leaves the old one or the new one."""
 
 import contextlib
-import errno
 import json
 import os
 import re
@@ -9,13 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
-from schemas.errors import MachineError
+from media.storage import cannot_write
 
 WORKING = ("items", "kept", "survey", "progress", "workers")
 """Everything that is removed before COMPLETED is written."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_GONE = (errno.ENOENT, errno.ENOTDIR)
 _SCRATCH = re.compile(r"\.tmp-\d+$|^\.stretto-.*\.tmp$")
 
 
@@ -119,17 +116,6 @@ def _replacing(path: str) -> Iterator[IO[bytes]]:
         with contextlib.suppress(OSError):
             os.unlink(scratch)
         raise cannot_write(path, error) from error
-
-
-def cannot_write(path: str, error: OSError) -> MachineError:
-    """What to tell a person whose build cannot write a file: which one, why, and what to do."""
-    if error.errno in _FULL:
-        remedy = "Free some space; the same command continues."
-    elif error.errno in _GONE:
-        remedy = "Its folder was removed while the build ran. Leave it alone and run the same command again."
-    else:
-        remedy = "Make it possible, and the same command continues; or choose another --output."
-    return MachineError(f"{path}: cannot be written: {error.strerror or error}. {remedy}")
 
 
 def remove_scratch(folder: Folder) -> None:

@@ -16,12 +16,13 @@ from typing import Any
 
 from beam_pipelines.beam_import import without_unneeded_packages
 from beam_pipelines.config import LOCAL_RUNNERS, Build
-from beam_pipelines.folder import Folder, cannot_write
+from beam_pipelines.folder import Folder
 from beam_pipelines.lock import workers_of
 from beam_pipelines.outcome import explained, reserve
 from beam_pipelines.progress import Display
 from beam_pipelines.seal import PENDING
 from beam_pipelines.worker import command
+from media.storage import cannot_write
 from schemas.errors import Interrupted, UsageError
 from schemas.manifest import COMPLETED
 from schemas.registry import check_name, nearest

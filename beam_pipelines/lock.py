@@ -6,7 +6,6 @@ new launcher waits for them, so that nobody finishes or writes behind its back.
 """
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -15,6 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from media.storage import cannot_write
 from schemas.errors import MachineError
 
 _WAIT_SECONDS = 60.0
@@ -178,7 +178,4 @@ def _writing(path: str) -> Iterator[None]:
     except BlockingIOError:
         raise
     except OSError as error:
-        remedy = "Choose another --output."
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = "Free some space; the same command continues."
-        raise MachineError(f"{path}: cannot be written: {error.strerror}. {remedy}") from error
+        raise cannot_write(path, error) from error

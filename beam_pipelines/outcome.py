@@ -10,7 +10,8 @@ import os
 import re
 from collections.abc import Iterator
 
-from beam_pipelines.folder import Folder, cannot_write, read_value, replace_file
+from beam_pipelines.folder import Folder, read_value, replace_file
+from media.storage import cannot_write
 from schemas.errors import InputError, Interrupted, MachineError, StrettoError, UsageError, error_of
 
 _ROOM_BYTES = 1 << 15

@@ -9,7 +9,8 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from beam_pipelines.folder import Folder, cannot_write, read_value
+from beam_pipelines.folder import Folder, read_value
+from media.storage import cannot_write
 
 SURVEY, DECIDE, WRITE = "survey", "decide", "write"
 _LINE_SECONDS = 15.0

@@ -22,8 +22,8 @@ from typing import IO, Any
 from beam_pipelines.clean import Refusal
 from beam_pipelines.config import Build, build_to_json
 from beam_pipelines.corpora.corpus import Item
-from beam_pipelines.folder import cannot_write
 from beam_pipelines.unforeseen import too_much_memory, unexpected
+from media.storage import cannot_write
 from schemas.errors import MachineError, StrettoError, error_of
 from schemas.registry import resolve
 from schemas.settings import from_json, to_json

@@ -19,6 +19,8 @@ from media.storage import modified, size_of
 from schemas.errors import StrettoError, Unreadable, UsageError
 from schemas.music import Piece
 
+CHANGED = "changed-while-reading"
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -69,6 +71,16 @@ def parse_data(build: Build, item: Item, data: bytes) -> Piece | Refusal:
         return unexpected(item.name, error)
 
 
+def unchanged_data(build: Build, item: Item, sha256: str, when: str = "it was surveyed") -> bytes | Refusal:
+    """The bytes of an item's file where they are those that were read `when`; else why they are not."""
+    data = read_data(build, item)
+    if isinstance(data, Refusal):
+        return replace(data, reason=CHANGED, offset=None, track=None)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        return Refusal("quarantined", CHANGED, f"{item.name}: other bytes than when {when}")
+    return data
+
+
 def refusal_of(error: Unreadable) -> Refusal:
     """An unreadable input's refusal."""
     return Refusal("quarantined", error.reason, str(error), error.offset, getattr(error, "track", None))
@@ -98,10 +110,8 @@ def _judged(build: Build, report: Report, piece: Piece) -> Report:
 
 def surveyed_piece(build: Build, report: Report) -> Piece | None:
     """The piece that a report is about, read again; None where it is not what it was."""
-    data = read_data(build, report.item)
-    if isinstance(data, Refusal) or hashlib.sha256(data).hexdigest() != report.sha256:
-        return None
-    piece = parse_data(build, report.item, data)
+    data = unchanged_data(build, report.item, report.sha256)
+    piece = data if isinstance(data, Refusal) else parse_data(build, report.item, data)
     return None if isinstance(piece, Refusal) else piece
 
 
@@ -149,11 +159,10 @@ def kept_report(build: Build, item: Item, kept: dict[str, Any]) -> Report | None
     report = report_from_json(kept["report"])
     if kept["again"] or report.bytes > build.max_bytes:
         return None
-    data = read_data(build, item)
-    if isinstance(data, Refusal) or hashlib.sha256(data).hexdigest() != report.sha256:
-        what = data.message if isinstance(data, Refusal) else f"{item.name}: other bytes than when the dataset was made"
+    data = unchanged_data(build, item, report.sha256, "the dataset was made")
+    if isinstance(data, Refusal):
         raise UsageError(
-            f"--retry-quarantined: {what}. Make the dataset anew: the same command with --overwrite instead."
+            f"--retry-quarantined: {data.message}. Make the dataset anew: the same command with --overwrite instead."
         )
     return report if kept["believed"] else None
 

@@ -11,9 +11,10 @@ import threading
 import time
 
 from beam_pipelines.beam_import import without_unneeded_packages
-from beam_pipelines.folder import Folder, cannot_write
+from beam_pipelines.folder import Folder
 from beam_pipelines.lock import join_workers
 from beam_pipelines.outcome import tell
+from media.storage import cannot_write
 
 _POLL_SECONDS = 0.5
 _PR_SET_PDEATHSIG = 1

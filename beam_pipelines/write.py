@@ -21,11 +21,12 @@ from beam_pipelines.clean import Refusal
 from beam_pipelines.config import Build
 from beam_pipelines.corpora.corpus import Item
 from beam_pipelines.encode import Encoder, encode, payloads
-from beam_pipelines.folder import Folder, cannot_write, read_lines, read_value, write_value
+from beam_pipelines.folder import Folder, read_lines, read_value, write_value
 from beam_pipelines.reading_process import ReadingProcess
 from beam_pipelines.statistics import Statistics, add, statistics_of, stored
-from beam_pipelines.survey import parse_data, read_data
+from beam_pipelines.survey import CHANGED, parse_data, unchanged_data
 from beam_pipelines.suspects import Writing, read_suspects
+from media.storage import cannot_write
 from schemas.feature import RecordError
 from schemas.hashing import file_sha256, fingerprint, stable_hash
 from schemas.manifest import Shard
@@ -33,7 +34,6 @@ from schemas.music import Piece
 from schemas.naming import index_name, parse_shard_name
 from schemas.record import FRAMING_BYTES, frame, from_example, index_line
 
-CHANGED = "changed-while-reading"
 _BATCH_RECORDS = 256
 _BUFFER_BYTES = 1 << 20
 
@@ -211,11 +211,8 @@ def write_item(build: Build, encoder: Encoder, reference: Reference, scratch: Sc
     Its bytes are compared before they are parsed: only what the survey has read in safety is read here.
     """
     item, before = reference.item, len(scratch.offsets)
-    data = read_data(build, item)
-    if isinstance(data, Refusal) or hashlib.sha256(data).hexdigest() != reference.sha256:
-        what = data.message if isinstance(data, Refusal) else f"{item.name}: other bytes than when it was surveyed"
-        return Refusal("quarantined", CHANGED, what)
-    piece = parse_data(build, item, data)
+    data = unchanged_data(build, item, reference.sha256)
+    piece = data if isinstance(data, Refusal) else parse_data(build, item, data)
     if isinstance(piece, Refusal):
         return piece
     try:

@@ -217,10 +217,14 @@ def _status(root: str | os.PathLike[str], path: str) -> os.stat_result | None:
 
 def cannot_write(name: str, error: OSError) -> MachineError:
     """The error that names a file which could not be written, why, and what to do."""
-    remedy = (
-        "Free some space and run again." if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Choose another place."
-    )
-    return MachineError(f"{name}: cannot be written: {error.strerror}. {remedy}")
+    again = "run the same command again"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        remedy = f"Free some space and {again}."
+    elif error.errno == errno.ENOENT:
+        remedy = f"Its folder was removed meanwhile. Leave it alone and {again}."
+    else:
+        remedy = f"Make it possible and {again}, or choose another place."
+    return MachineError(f"{name}: cannot be written: {error.strerror or error}. {remedy}")
 
 
 def _not_waiting(path: str, flags: int) -> int:

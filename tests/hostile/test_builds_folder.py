@@ -36,7 +36,7 @@ def test_a_folder_that_somebody_removes_is_said_to_be_gone_and_made_anew(words, 
     blow = Blow(PLACES[place], run=f"rm -rf {output}.building")
     ended = wait(start([*words, "--output", str(output), "--workers", workers], dying_prepare.words(blow)))
     assert ended.code == 4, ended.errors
-    said = "features.json: cannot be written" if place == "commit" else "was removed while the build ran"
+    said = "features.json: cannot be written" if place == "commit" else "was removed meanwhile"
     assert said in ended.errors and f"{output}.building" in ended.errors
     assert "Traceback" not in ended.errors and not ended.left
     assert run([*words, "--output", str(output)]).code == 0
@@ -47,4 +47,4 @@ def test_an_output_below_a_file_is_refused_with_its_name(words, tmp_path):
     (tmp_path / "file").write_text("")
     ended = run([*words, "--output", str(tmp_path / "file" / "out")])
     assert ended.code == 4 and "Traceback" not in ended.errors
-    assert f"{tmp_path}/file" in ended.errors and "Choose another --output" in ended.errors
+    assert f"{tmp_path}/file" in ended.errors and "choose another place" in ended.errors
