@@ -21,9 +21,11 @@ from media.storage import read_bytes, write_atomic
 from schemas.errors import InputError, Unreadable, UsageError
 from schemas.music import Notes, Piece, TempoMap
 from schemas.settings import setting, to_json
+from trainer.config import ON_CORRUPT
 from trainer.layers.sampling import Sampler
 
 if TYPE_CHECKING:
+    from trainer.data import Reader
     from trainer.loaded import Loaded
 
 SAMPLES = "samples.json"
@@ -66,6 +68,11 @@ class Sampling:
     seed: int = setting(0, help="equal seeds give equal music on one backend")
     data: str = setting(
         "", help="dataset whose train split is searched for copied runs; without it the run's own", metavar="DIR"
+    )
+    on_corrupt: str = setting(
+        "fail",
+        help="skip leaves out of that search, and names, pieces with records that are not what was written",
+        choices=ON_CORRUPT,
     )
     overwrite: bool = setting(False, help="replace samples that are already in the folder")
 
@@ -111,7 +118,7 @@ def sample(run: str, settings: Sampling, sampler: Sampler) -> dict[str, Any]:
 
     Raises:
         UsageError: the folder holds samples, the run has no such checkpoint, or its positions do not reach the length.
-        InputError: the given file or the checkpoint cannot be read.
+        InputError: the given file, the checkpoint or a record of the train split cannot be read.
         MachineError: nothing that renders sound is installed.
     """
     _check_output(settings)
@@ -137,7 +144,7 @@ def sample(run: str, settings: Sampling, sampler: Sampler) -> dict[str, Any]:
         remove_from(settings.output, len(rows))
     given_tokens = 0 if given is None else len(loaded.representation.tokens(given))
     tokens = [row.pop("ids")[given_tokens:] for row in rows]
-    copied = copied_runs(loaded, settings.data, tokens)
+    copied, passed_over = copied_runs(loaded, settings, tokens)
     result = {
         "run": loaded.run.name,
         "step": loaded.saved.step,
@@ -147,6 +154,7 @@ def sample(run: str, settings: Sampling, sampler: Sampler) -> dict[str, Any]:
         "length": settings.length or str(length),
         "sampler": to_json(sampler),
         "samples": [{**row, "longest_copied_run": run} for row, run in zip(rows, copied, strict=True)],
+        **passed_over,
     }
     write_atomic(os.path.join(settings.output, SAMPLES), (json.dumps(result, indent=1) + "\n").encode())
     return result
@@ -217,27 +225,44 @@ def _written(folder: str, number: int, record: dict[str, Any], loaded: Loaded) -
     }
 
 
-def copied_runs(loaded: Loaded, folder: str, samples: list[np.ndarray[Any, Any]]) -> list[int | None]:
-    """The longest run of tokens of each sample that occurs in train, copies too; None without the dataset."""
-    from trainer.metrics.copying import longest_copied_runs
-    from trainer.pieces import dataset_of
+def copied_runs(
+    loaded: Loaded, settings: Sampling, samples: list[np.ndarray[Any, Any]]
+) -> tuple[list[int | None], dict[str, Any]]:
+    """The longest run of tokens of each sample that occurs in train, copies too; None without the dataset.
 
-    if not folder and not os.path.isdir(loaded.data):
-        return [None] * len(samples)
-    found = dataset_of(loaded, folder)
-    return list(longest_copied_runs(samples, _train(*found)))
-
-
-def _train(folder: str, manifest: Any) -> Iterator[np.ndarray[Any, Any]]:
+    And what was not searched: "left_out" names pieces that are not whole, "corrupt_records" says why.
+    """
+    from trainer.corrupt import CorruptRecords
     from trainer.data import Reader
-    from trainer.pieces import PIECE_FEATURES, pieces
+    from trainer.metrics.copying import longest_copied_runs
+    from trainer.pieces import PIECE_FEATURES, dataset_of
 
-    for whole in pieces(Reader(folder, manifest, "train", PIECE_FEATURES)):
-        yield whole.tokens
+    left_out: list[str] = []
+    corrupt = CorruptRecords()
+    runs: list[int | None] = [None] * len(samples)
+    if settings.data or os.path.isdir(loaded.data):
+        reader = Reader(*dataset_of(loaded, settings.data), "train", PIECE_FEATURES, settings.on_corrupt)
+        runs = list(longest_copied_runs(samples, _wholes(reader, left_out)))
+        corrupt.note("train", reader, sorted(reader.corrupt))
+    return runs, {"left_out": left_out, "corrupt_records": corrupt.take()}
+
+
+def _wholes(reader: Reader, left_out: list[str]) -> Iterator[np.ndarray[Any, Any]]:
+    """The tokens of every whole copy; the names of the others are added to `left_out`."""
+    from trainer.pieces import pieces
+
+    for whole in pieces(reader):
+        if whole.lacking:
+            # What is left does not follow one another: a run over the gap would be none.
+            left_out.append(whole.copy)
+        else:
+            yield whole.tokens
 
 
 def table(result: dict[str, Any]) -> str:
-    """One line a sample, for a person."""
+    """One line a sample, for a person, and what could not be searched."""
+    from trainer.corrupt import sentences
+
     lines = [f"{result['run']}, step {result['step']}, seed {result['seed']}, {result['sampler']['sampler']}"]
     for row in result["samples"]:
         copied = (
@@ -250,4 +275,5 @@ def table(result: dict[str, Any]) -> str:
         )
     if result["given_tokens"]:
         lines.append(f"  each begins with {result['given_tokens']} tokens of what was given")
-    return "\n".join(lines)
+    lines += [f"  not searched, because not all of it can be read: {copy}" for copy in result["left_out"]]
+    return "\n".join([*lines, *sentences(result["corrupt_records"])])

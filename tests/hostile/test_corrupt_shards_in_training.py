@@ -43,6 +43,8 @@ def road(tmp_path_factory):
         "scoring fails": f"evaluate {root}/whole --json",
         "scoring goes on": f"evaluate {root}/whole --on-corrupt skip --json",
         "table": f"evaluate {root}/whole --on-corrupt skip",
+        "sampling fails": f"sample {root}/whole --count 1 --length 8 --output {root}/music",
+        "sampling goes on": f"sample {root}/whole --count 1 --length 8 --output {root}/music --on-corrupt skip",
     }
     done = subprocess.run(
         [sys.executable, str(COMMANDS), json.dumps([line.split() for line in lines.values()])],
@@ -93,3 +95,13 @@ def test_scoring_refuses_or_leaves_out_what_cannot_be_read_and_says_so(road):
         ("train", 3), ("train", 8), ("validation", 1),
     ]  # fmt: skip
     assert "corrupt, passed over: " in outcomes["table"]["out"]
+
+
+def test_sampling_searches_what_can_be_read_for_copied_runs_and_names_the_rest(road):
+    root, outcomes = road
+    assert outcomes["sampling fails"]["code"] == 3 and "--on-corrupt skip" in outcomes["sampling fails"]["err"]
+    assert outcomes["sampling goes on"]["code"] == 0, outcomes["sampling goes on"]["err"]
+    found = json.loads((root / "music" / "samples.json").read_text())
+    assert [(one["split"], one["record"]) for one in found["corrupt_records"]] == [("train", 3), ("train", 8)]
+    assert found["samples"][0]["longest_copied_run"] is not None
+    assert outcomes["sampling goes on"]["out"].count("corrupt, passed over: ") == 2

@@ -216,6 +216,12 @@ def test_exported_weights_carry_what_is_needed_to_build_the_network(road):
     assert total > 10_000
 
 
+def test_an_export_is_the_same_bytes_in_another_process(road):
+    words = ["export", str(road[0] / "run"), str(road[0] / "again.safetensors")]
+    subprocess.run([STRETTO, *words], check=True, timeout=300, env={**os.environ, "PYTHONHASHSEED": "7"})
+    assert (road[0] / "again.safetensors").read_bytes() == (road[0] / "model.safetensors").read_bytes()
+
+
 def test_monitor_serves_a_page_and_ends_quietly_at_ctrl_c(road):
     server = subprocess.Popen(
         [STRETTO, "monitor", str(road[0] / "run"), "--port", "0"],

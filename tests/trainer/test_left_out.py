@@ -9,6 +9,7 @@ from schemas.naming import copy_key, window_key
 from schemas.representations.events import Events
 from tests.trainer.synthetic import write_dataset
 from tests.trainer.test_corrupt_records import damage, shard_of
+from trainer import sample
 from trainer.data import Reader
 from trainer.evaluate import _wholes
 from trainer.pieces import PIECE_FEATURES
@@ -87,3 +88,11 @@ def test_where_every_piece_has_a_corrupt_record_nothing_is_scored(tmp_path):
         damage(shard_of(folder, split="validation"), record)
     with pytest.raises(InputError, match="no piece is left to score: all have corrupt records, 4 in all"):
         scored(folder)
+
+
+def test_no_run_is_searched_over_the_gap_that_a_corrupt_record_leaves(tmp_path):
+    folder = dataset(tmp_path)
+    damage(shard_of(folder, split="validation"), 1)
+    reader, left_out = Reader(folder, read_manifest(folder), "validation", PIECE_FEATURES, "skip"), []
+    assert [len(tokens) for tokens in sample._wholes(reader, left_out)] == list(LENGTHS[1:])
+    assert [name(copy) for copy in left_out] == [0]
