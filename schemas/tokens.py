@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.feature import Feature, Record
-from schemas.window import window_starts
+from schemas.window import TOKENS, window_starts
 
 Tokens = npt.NDArray[np.uint16]
 
@@ -36,16 +36,9 @@ def cut_tokens(tokens: Tokens, window: int, hop: int, pad: int) -> Iterator[Reco
 
 def real_length(record: Record) -> int:
     """How many ids of a record are events and not padding."""
-    return int(max(0, min(len(record["tokens"]), int(record["piece_tokens"]) - int(record["start_token"]))))
+    return TOKENS.real_length(record)
 
 
 def join_tokens(records: Iterable[Record]) -> npt.NDArray[Any]:
     """The ids of a piece from its windows in any order; where windows overlap the earlier one speaks."""
-    parts, reached = [], None
-    for record in sorted(records, key=lambda item: int(item["start_token"])):
-        start = int(record["start_token"])
-        reached = start if reached is None else reached
-        fresh = record["tokens"][max(0, reached - start) : real_length(record)]
-        parts.append(fresh)
-        reached = max(reached, start + real_length(record))
-    return np.concatenate(parts) if parts else np.zeros(0, np.uint16)
+    return TOKENS.join(records)

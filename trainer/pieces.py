@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,18 @@ from schemas.manifest import Manifest, read_manifest
 from schemas.naming import Key, parse_key
 from schemas.representations import from_settings
 from schemas.settings import to_json
-from schemas.tokens import join_tokens
+from schemas.window import TOKENS, layout_of
 from trainer.data import Reader
 from trainer.loaded import Loaded
 
 _CHUNK = 1024
-PIECE_FEATURES = ("key", "piece_tokens", "start_token", "tokens")
-"""What a reader must be asked for before `pieces` can work with it."""
+PIECE_FEATURES = ("key", *TOKENS.names)
+"""What a reader of tokens must be asked for before `pieces` can work with it."""
+
+
+def piece_features(features: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a reader of records with these features must be asked for before `pieces` can work with it."""
+    return ("key", *layout_of(features).names)
 
 
 def dataset_of(loaded: Loaded, folder: str) -> tuple[str, Manifest]:
@@ -52,7 +57,7 @@ class Whole:
 
     Attributes:
         copy: its key without the window.
-        tokens: those that are there, uint16 [token].
+        tokens: those that are there, uint16 [token]; of cells, uint8 [step, voice].
         lacking: how many are not, because a record was corrupt; then the others do not follow one another.
     """
 
@@ -64,13 +69,14 @@ class Whole:
 def pieces(reader: Reader, wanted: Callable[[Key], bool] = lambda key: True) -> Iterator[Whole]:
     """Every copy whose key is wanted, sorted by key, one in memory at a time.
 
-    The reader must have been asked for key, tokens, start_token and piece_tokens. Raises CorruptRecord as it does.
+    The reader must have been asked for `piece_features`. Raises CorruptRecord as it does.
     """
+    layout = layout_of(reader.features)
     for copy, records in sorted(_records_of(reader, wanted).items()):
         columns, _ = reader.read(np.array(records))
         rows = [{name: columns[name][row] for name in columns} for row in range(len(records))]
-        tokens = join_tokens(rows)
-        yield Whole(copy, tokens, int(rows[0]["piece_tokens"]) - len(tokens))
+        tokens = layout.join(rows)
+        yield Whole(copy, tokens, int(rows[0][layout.total]) - len(tokens))
 
 
 def _records_of(reader: Reader, wanted: Callable[[Key], bool]) -> dict[str, list[int]]:

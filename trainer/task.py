@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     import keras
@@ -76,7 +76,13 @@ class Objective(Protocol):
 
 
 class Task(Protocol):
-    """A model family with its settings: a frozen dataclass, each field a flag of `stretto train`."""
+    """A model family with its settings: a frozen dataclass, each field a flag of `stretto train`.
+
+    Attributes:
+        samplers: how it can be sampled, names of `trainer.layers.sampling.SAMPLERS`; the first is its own choice.
+    """
+
+    samplers: ClassVar[tuple[str, ...]]
 
     def needs(self, manifest: Manifest) -> list[Difference]:
         """What keeps a dataset from being used by this task; nothing if it fits."""

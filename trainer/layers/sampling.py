@@ -1,22 +1,37 @@
-"""Drawing the next token from logits. The noise is given, so that equal seeds give equal music on one backend."""
+"""How music is drawn from a model, and the drawing of the next token from logits.
+
+The noise is given, so that equal seeds give equal music on one backend.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from schemas.errors import UsageError
 from schemas.settings import setting
 
 Tensor = Any
-SAMPLERS = ("temperature", "greedy", "top-k", "nucleus")
+TOKEN_SAMPLERS = ("temperature", "greedy", "top-k", "nucleus")
+CELL_SAMPLERS = ("annealed", "gibbs", "pseudo-gibbs", "ancestral")
+SAMPLERS = (*TOKEN_SAMPLERS, *CELL_SAMPLERS)
+ANNEALINGS = ("coconet", "harmoniser")
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """How the next token is drawn. Imported without Keras, because its fields are flags."""
+    """How tokens or cells are drawn. Imported without Keras, because its fields are flags.
 
-    sampler: str = setting("temperature", help="how the next token is drawn", choices=SAMPLERS)
+    The first four samplers draw one token after the other, the last four the cells of a score; with "" a family takes
+    the first that it knows.
+    """
+
+    sampler: str = setting(
+        "",
+        help="tokens: temperature, greedy, top-k, nucleus; cells of a score: annealed, gibbs, pseudo-gibbs, ancestral; "
+        "without it the first of these that the run can do",
+        choices=("", *SAMPLERS),
+    )
     temperature: float = setting(1.0, help="logits are divided by this; below 1 is safer, above 1 wilder")
     top_k: int = setting(32, help="top-k: draw among this many likeliest tokens")
     top_p: float = setting(
@@ -26,9 +41,24 @@ class Sampler:
         False, help="go on past the trained length with positions that are only known within it"
     )
 
+    gibbs_steps: int = setting(
+        0, help="cells: sweeps; 0 takes those of --anneal (annealed), else as many as there are cells to fill"
+    )
+    gibbs_rate: float = setting(0.25, help="gibbs: share of the cells to fill that each sweep draws again")
+    anneal: str = setting(
+        "coconet", help="annealed: which published constants (p_min, p_max, alpha, sweeps)", choices=ANNEALINGS
+    )
+    fill_rests: bool = setting(False, help="cells: rests of the voices that are given are filled too")
+
     def __post_init__(self) -> None:
-        if self.sampler not in SAMPLERS:
+        if self.sampler and self.sampler not in SAMPLERS:
             raise UsageError(f"--sampler {self.sampler}: choose one of {', '.join(SAMPLERS)}")
+        if self.anneal not in ANNEALINGS:
+            raise UsageError(f"--anneal {self.anneal}: choose one of {', '.join(ANNEALINGS)}")
+        if self.gibbs_steps < 0:
+            raise UsageError(f"--gibbs-steps {self.gibbs_steps}: must be 0 or more")
+        if not 0 < self.gibbs_rate <= 1:
+            raise UsageError(f"--gibbs-rate {self.gibbs_rate}: must be above 0 and at most 1")
         if not self.temperature > 0:
             raise UsageError(
                 f"--temperature {self.temperature}: must be above 0; the likeliest token is --sampler greedy"
@@ -37,6 +67,14 @@ class Sampler:
             raise UsageError(f"--top-k {self.top_k}: must be 1 or more")
         if not 0 < self.top_p <= 1:
             raise UsageError(f"--top-p {self.top_p}: must be above 0 and at most 1")
+
+    def for_kind(self, known: tuple[str, ...], what: str) -> Sampler:
+        """This sampler for a family that knows these; `what` names it. Raises UsageError where it is another."""
+        if not self.sampler:
+            return replace(self, sampler=known[0])
+        if self.sampler not in known:
+            raise UsageError(f"--sampler {self.sampler}: {what} is sampled with one of {', '.join(known)}")
+        return self
 
 
 def draw(logits: Tensor, noise: Tensor, sampler: Sampler) -> Tensor:

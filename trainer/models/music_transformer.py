@@ -11,14 +11,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from schemas.errors import UsageError
 from schemas.hashing import generator
 from schemas.settings import setting
-from trainer.layers.sampling import Sampler
+from trainer.layers.sampling import TOKEN_SAMPLERS, Sampler
 from trainer.task import EXAMPLE_WEIGHT, Batch, Context, Difference, Sum, Tensor
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ SIZES: dict[str, dict[str, int]] = {
 @dataclass(frozen=True)
 class MusicTransformer:
     """The settings of the family, and what it promises as a `trainer.task.Task`."""
+
+    samplers: ClassVar[tuple[str, ...]] = TOKEN_SAMPLERS
 
     layers: int = setting(6, help="blocks of attention and feed-forward")
     hidden: int = setting(256, help="width of the stream between the blocks")
@@ -146,6 +148,7 @@ class MusicTransformer:
         from trainer.backends import current
         from trainer.layers.decoding import Decoding
 
+        sampler = sampler.for_kind(self.samplers, "this family")
         start = np.zeros(0, np.int32) if given is None else np.asarray(representation.tokens(given), np.int32)
         longest = None if sampler.allow_longer else self.longest(model)
         check_length(representation, start, length, longest)
