@@ -54,6 +54,7 @@ class Ending:
             "sha256": self.report.sha256,
             "bytes": self.report.bytes,
             "records": self.records,
+            **({"of": decision.of} if decision.of else {}),
         }
 
     @property

@@ -32,6 +32,7 @@ class Decision:
         track: which track of the file, where known.
         split: its split, "" where an input that is not written has none.
         shard: the file it is written to, "" for none.
+        of: the name of the input that it has its music in common with, for a duplicate and a leak; else "".
     """
 
     status: Status
@@ -41,6 +42,14 @@ class Decision:
     track: int | None = None
     split: str = ""
     shard: str = ""
+    of: str = ""
+
+
+@dataclass(frozen=True)
+class Twin(Refusal):
+    """Why a piece is not written whose music another input has: that is named too."""
+
+    of: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,8 @@ def refused(
     fit = [(reports[place], split) for place, split in enumerate(splits) if place not in refusals]
     twins = duplicates([(report.item.name, split, report.exact) for report, split in fit])
     for name, kept in twins.items():
-        refusals[places[name]] = Refusal("skipped", "duplicate", f"{name}: the same notes as {kept}, which is written")
+        message = f"{name}: the same notes as {kept}, which is written"
+        refusals[places[name]] = Twin("skipped", "duplicate", message, of=kept)
     rest = [pair for pair in fit if pair[0].item.name not in twins]
     refusals |= {places[name]: refusal for name, refusal in _leaking(build, rest, alive).items()}
     return refusals
@@ -101,9 +111,10 @@ def refused(
 
 def _leaking(build: Build, fit: Sequence[tuple[Report, str]], alive: Callable[[], None]) -> dict[str, Refusal]:
     """Name -> refusal of every piece whose music lies in a split that goes before its own."""
-    found = {}
+    found: dict[str, Refusal] = {}
     for name, kept in leaks([(report.item.name, split, report.music) for report, split in fit]).items():
-        found[name] = Refusal("skipped", "leak", f"{name}: the same music as {kept}, which lies in another split")
+        message = f"{name}: the same music as {kept}, which lies in another split"
+        found[name] = Twin("skipped", "leak", message, of=kept)
     reports = {report.item.name: report for report, _ in fit if report.item.name not in found}
     rest = [(report.item.name, split, report.sketch) for report, split in fit if report.item.name in reports]
 
@@ -116,7 +127,7 @@ def _leaking(build: Build, fit: Sequence[tuple[Report, str]], alive: Callable[[]
 
     for name, leak in near_leaks(rest, load, also_of_leaking=False):
         message = f"{name}: a copy of {leak.keeper} ({leak.copy}), which lies in another split"
-        found[name] = Refusal("skipped", "leak", message)
+        found[name] = Twin("skipped", "leak", message, of=leak.keeper)
     return found
 
 

@@ -165,7 +165,12 @@ def _bad_inputs(folder: str) -> Iterator[dict[str, Any]]:
     for status in ("quarantined", "skipped"):
         for line in _ledger(folder):
             if line["status"] == status:
-                yield {**known.get(line["name"], {}), "name": line["name"], "status": status, "reason": line["reason"]}
+                said = {key: line[key] for key in ("name", "status", "reason")}
+                yield {**known.get(line["name"], {}), **_named_twin(line), **said}
+
+
+def _named_twin(line: Mapping[str, Any]) -> dict[str, str]:
+    return {"message": f"its music is that of {line['of']}"} if isinstance(line.get("of"), str) else {}
 
 
 def _ledger(folder: str) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from beam_pipelines.accounting import account, account_to_json, table
@@ -12,11 +13,12 @@ from beam_pipelines.decide import copies_of
 from beam_pipelines.describe import LEDGER
 from beam_pipelines.folder import Folder, read_lines, read_value
 from beam_pipelines.launch import Engine
-from beam_pipelines.listing import Listing, checked_items
+from beam_pipelines.listing import Listing, checked_items, no_input
 from beam_pipelines.quarantine import QUARANTINE
-from schemas.errors import InputError
 from schemas.manifest import Manifest, read_manifest
 from schemas.naming import readable
+
+_SHOWN = 5
 
 
 def say(line: str) -> None:
@@ -49,7 +51,10 @@ def tell_end(build: Build, kept: int, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result, indent=1, sort_keys=True))
         return
-    print(table(account(read_lines(os.path.join(build.output, LEDGER)))))
+    lines = list(read_lines(os.path.join(build.output, LEDGER)))
+    print(table(account(lines)))
+    for line in _twins(lines):
+        print(line)
     if kept:
         print(f"kept {kept} of {result['shards']} shards of an earlier run")
     print(f"{result['records']} records, {result['bytes']} bytes in {result['shards']} shards: {build.output}")
@@ -57,6 +62,15 @@ def tell_end(build: Build, kept: int, as_json: bool) -> None:
     print(bad + (f"; named in {result['quarantine']}; --retry-quarantined reads again" if result["bad"] else ""))
     for line in read_value(os.path.join(build.output, "stats.json"))["reports"]:
         print(readable(f"note: {line}"))
+
+
+def _twins(lines: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Which inputs were left out for their music, and which input has it; not all where they are many."""
+    twins = [line for line in lines if "of" in line]
+    for line in twins[:_SHOWN]:
+        yield readable(f"  {line['name']}: {line['reason']} of {line['of']}")
+    if len(twins) > _SHOWN:
+        yield f'  and {len(twins) - _SHOWN} more: the field "of" in {LEDGER}'
 
 
 def ending(build: Build, kept: int) -> dict[str, Any]:
@@ -80,7 +94,7 @@ def dry_run(build: Build, as_json: bool) -> int:
     """Lists the inputs, says what would be made and writes nothing. Raises InputError where there is no input."""
     splits = Counter(item.split or "own" for item in checked_items(build))
     if not splits:
-        raise InputError(f"{build.input or build.corpus.name}: holds no input for the corpus {build.corpus.name}.")
+        raise no_input(build)
     plan = {
         "output": build.output,
         "inputs": sum(splits.values()),

@@ -3,14 +3,17 @@
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import PurePosixPath
 
 from beam_pipelines.config import Build
 from beam_pipelines.corpora.corpus import Item, item_from_line, item_line
 from beam_pipelines.folder import Folder, replace_file
+from media.storage import links_left_out
 from schemas.errors import InputError
+from schemas.naming import readable
 
 _FIRST_PART_ITEMS = 4
 _LARGEST_PART_ITEMS = 1024
@@ -47,11 +50,27 @@ def write_listing(build: Build, folder: Folder) -> Listing:
         parts, count = parts + 1, count + len(lines)
     _remove_parts_from(folder, parts)
     if not count:
-        where = build.input or build.corpus.name
-        raise InputError(
-            f"{where}: no input for the corpus {build.corpus.name}. It is read from: {build.corpus.where}."
-        )
+        raise no_input(build)
     return Listing(parts, count)
+
+
+def no_input(build: Build) -> InputError:
+    """What to tell a person whose folder holds nothing to read: the links too, which may be all there is."""
+    where = readable(build.input or build.corpus.name)
+    links = links_left_out(build.input) if build.input else []
+    return InputError(
+        f"{where}: no input for the corpus {build.corpus.name}. It is read from: {build.corpus.where}."
+        + (f" {_of_links(links)}" if links else "")
+    )
+
+
+def _of_links(links: Sequence[str]) -> str:
+    are = "1 name there is a link" if len(links) == 1 else f"{len(links)} names there are links"
+    return (
+        f"{are} out of the folder or to nothing (or pipes, devices), for example {links[0]!r}, and links are not "
+        "followed. Copy the files themselves into the folder (cp -rL copies what links lead to), "
+        "or give the folder that they lie in."
+    )
 
 
 def checked_items(build: Build) -> Iterator[Item]:
@@ -68,11 +87,15 @@ def checked_items(build: Build) -> Iterator[Item]:
 
 def _chosen(build: Build) -> Iterator[Item]:
     items = build.corpus.items(build.input)
-    return items if build.only is None else _only(items, build.only)
+    return items if build.only is None else _only(build, items, build.only)
 
 
-def _only(items: Iterable[Item], file: str) -> Iterator[Item]:
+def _only(build: Build, items: Iterable[Item], file: str) -> Iterator[Item]:
     wanted = _paths(file)
+    if not wanted:
+        raise InputError(
+            f"{readable(file)}: names no path. Write one a line, relative to the input, or leave --only out."
+        )
     missing = dict.fromkeys(wanted)
     for item in items:
         if item.path in wanted:
@@ -81,8 +104,15 @@ def _only(items: Iterable[Item], file: str) -> Iterator[Item]:
     if missing:
         shown = ", ".join(map(repr, list(missing)[:_SHOWN]))
         raise InputError(
-            f"{file}: {len(missing)} of {len(wanted)} paths are no input of the corpus: {shown}. Correct the list."
+            f"{readable(file)}: {len(missing)} of {len(wanted)} paths are no input of the corpus: {shown}. "
+            + (_of_links(links) if (links := _links_among(build, missing)) else "Correct the list.")
         )
+
+
+def _links_among(build: Build, paths: Iterable[str]) -> list[str]:
+    """Those of the paths that are links out of the input, or lie behind one."""
+    links = set(links_left_out(build.input)) if build.input else set()
+    return [path for path in paths if links & {path, *map(str, PurePosixPath(path).parents)}]
 
 
 def _paths(file: str) -> dict[str, None]:
@@ -90,7 +120,7 @@ def _paths(file: str) -> dict[str, None]:
         with open(file, encoding="utf-8", errors="surrogateescape", newline="") as lines:
             return dict.fromkeys(path for line in lines if (path := line.rstrip("\r\n")))
     except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}. Check --only.") from error
+        raise InputError(f"{readable(file)}: cannot be read: {error.strerror}. Check --only.") from error
 
 
 def count_parts(folder: Folder) -> int:

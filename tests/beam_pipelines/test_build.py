@@ -84,6 +84,19 @@ def test_skipped_and_quarantined_inputs_are_counted_with_reasons(tmp_path, capsy
     assert read_manifest(build.output).dropped == account["skipped"] | account["quarantined"]
 
 
+def test_a_duplicate_is_told_with_the_input_that_is_written_in_ledger_report_and_terminal(tmp_path, capsys):
+    folder = midi_folder(tmp_path / "in", 4)
+    for number in range(7):
+        write_piece(folder, f"twin {number}.mid", made_piece(3))
+    build = build_of(tmp_path)
+    assert prepare(build, [], as_json=False) == 0
+    said = capsys.readouterr().out
+    assert "midi/twin 4.mid: duplicate of midi/003.mid" in said and "and 2 more" in said
+    assert {line.get("of") for line in ledger(build.output)} == {None, "midi/003.mid"}
+    assert "its music is that of midi/003.mid" in open(os.path.join(build.output, "report.html")).read()
+    assert verify(build.output).exit_code == 0
+
+
 def test_the_table_adds_up_and_says_where_bad_inputs_are_named(tmp_path, capsys):
     (midi_folder(tmp_path / "in", 5) / "bad.mid").write_bytes(DAMAGED)
     prepare(build_of(tmp_path, max_bad="50%"), [], as_json=False)

@@ -161,4 +161,7 @@ def test_where_splits_are_official_a_copy_of_a_test_piece_is_left_out_of_train(t
     assert prepare(build, [], as_json=False) == 0
     ledger = [json.loads(line) for line in open(os.path.join(build.output, "items.jsonl"))]
     assert [(line["status"], line["reason"]) for line in ledger][:2] == [("written", ""), ("skipped", "leak")]
+    assert ledger[1]["of"] == "maestro/0.midi" and all(
+        "of" not in line for line in ledger if line["name"] != ledger[1]["name"]
+    )
     assert verify(build.output).exit_code == 0

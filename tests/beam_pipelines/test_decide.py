@@ -49,6 +49,7 @@ def test_duplicates_and_leaks_are_skipped_with_the_name_of_what_is_kept():
     first, second, third = decide(MAESTRO, reports).decisions
     assert (first.status, first.reason, second.status, third.reason) == ("skipped", "duplicate", "written", "leak")
     assert "b, which is written" in first.message
+    assert (first.of, second.of, third.of) == ("b", "", "b")
 
 
 def test_the_same_music_in_two_files_falls_into_one_split_where_we_split():

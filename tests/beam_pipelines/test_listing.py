@@ -5,12 +5,17 @@ from itertools import islice
 
 import pytest
 
+from beam_pipelines.build import prepare
 from beam_pipelines.corpora.corpus import Item
 from beam_pipelines.corpora.midi import MidiFolder
 from beam_pipelines.folder import Folder
 from beam_pipelines.listing import part_sizes, read_part, write_listing
 from schemas.errors import InputError
 from tests.beam_pipelines.midi_files import build_of, midi_folder
+
+
+def prepare_dry(build):
+    prepare(replace(build, dry_run=True), [], as_json=False)
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,36 @@ def test_an_empty_corpus_is_refused_with_where_to_get_it(tmp_path):
     (tmp_path / "in").mkdir()
     with pytest.raises(InputError, match="no input.*any folder"):
         write_listing(build_of(tmp_path), Folder(str(tmp_path)))
+
+
+@pytest.mark.parametrize("ask", [lambda build: write_listing(build, Folder(build.building)), prepare_dry])
+def test_a_folder_of_links_alone_says_how_many_there_are_and_what_to_do(tmp_path, ask):
+    midi_folder(tmp_path / "elsewhere", 2)
+    (tmp_path / "in").mkdir()
+    for name in ("000.mid", "001.mid"):
+        (tmp_path / "in" / name).symlink_to(tmp_path / "elsewhere" / name)
+    with pytest.raises(InputError, match=r"2 names there are links.*'000\.mid'.*not followed.*cp -rL"):
+        ask(build_of(tmp_path))
+
+
+def test_only_says_which_of_its_paths_are_links_or_behind_one(tmp_path):
+    midi_folder(tmp_path / "elsewhere", 2)
+    midi_folder(tmp_path / "in", 1)
+    (tmp_path / "in" / "folder").symlink_to(tmp_path / "elsewhere")
+    only = tmp_path / "only.txt"
+    only.write_text("000.mid\nfolder/001.mid\n")
+    with pytest.raises(InputError, match=r"1 of 2 paths are no input.*1 name there is a link.*'folder/001\.mid'"):
+        write_listing(build_of(tmp_path, only=str(only)), Folder(str(tmp_path)))
+
+
+def test_an_empty_list_is_refused_and_no_odd_name_reaches_the_screen_raw(tmp_path):
+    midi_folder(tmp_path / "in", 1)
+    only = tmp_path / "on\nly\x1b[31m.txt"
+    for text, told in (("\n\n", "names no path"), ("a\x1b[31m.mid\n", r"'a\\x1b\[31m\.mid'")):
+        only.write_text(text)
+        with pytest.raises(InputError, match=rf"on\\nly\\x1b.*{told}") as caught:
+            write_listing(build_of(tmp_path, only=str(only)), Folder(str(tmp_path)))
+        assert str(caught.value).isprintable()
 
 
 def test_only_chooses_paths_and_refuses_those_that_are_not_there(tmp_path):
