@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from beam_pipelines.findings import Findings
+from beam_pipelines.findings import Findings, refuse_forbidden
 from beam_pipelines.fingerprints import exact_fingerprint, sketch
 from beam_pipelines.statistics import Statistics, add, empty, statistics_of_decoded, stored
 from schemas.errors import InputError
@@ -91,7 +91,10 @@ class Contents:
 def check_shard(
     folder: str, shard: Shard, manifest: Manifest, representation: Representation | None, findings: Findings
 ) -> Contents | None:
-    """What the shard holds, with everything that is wrong added to the findings; None where it is not there."""
+    """What the shard holds, with everything that is wrong added to the findings; None where it is not there.
+
+    Raises MachineError where the shard or its index may not be read.
+    """
     path = os.path.join(folder, shard.name)
     try:
         size, sha256 = os.path.getsize(path), file_sha256(path)
@@ -100,6 +103,8 @@ def check_shard(
         message = f"the manifest names this shard, but it cannot be read: {error.strerror}"
         findings.add("missing", message, shard.name, told_from=[shard.name])
         return None
+    if sha256 != shard.sha256:
+        findings.damaged.add(shard.name)
     index = _index(folder, shard, findings)
     contents = Contents(shard)
     if size:
@@ -107,7 +112,7 @@ def check_shard(
             _check_data(data, index, contents, manifest, representation, findings)
     elif shard.records or (index is not None and len(index)):
         findings.add("count", f"is empty, the manifest says {shard.records} records", shard.name)
-    # Behind what its records say, which is nearer to the cause.
+    # Told only now, because what its records say is nearer to the cause.
     if size != shard.bytes:
         findings.add("size", f"{size} bytes, the manifest says {shard.bytes}", shard.name)
     if sha256 != shard.sha256:
@@ -123,7 +128,8 @@ def _index(folder: str, shard: Shard, findings: Findings) -> np.ndarray | None:
             findings.add("sha256", "the index is not what the manifest says", name)
         return read_index(path)
     except OSError as error:
-        findings.add("missing", f"the index of a shard cannot be read: {error.strerror}", name)
+        refuse_forbidden(path, error)
+        findings.add("missing", f"the index of a shard cannot be read: {error.strerror}", name, told_from=[name])
     except InputError as error:
         findings.add("index", str(error), name)
     return None
@@ -165,7 +171,8 @@ def _check_data(
             continue
         previous = _note_record(record, place, previous, copies, contents, findings)
     if framed != shard.records:
-        findings.add("count", f"{framed} records, the manifest says {shard.records}", shard.name)
+        message = f"{framed} records, the manifest says {shard.records}"
+        findings.add("count", message, shard.name, told_from=[shard.name])
     _check_index(data, index, framed, shard, findings)
     _close_copies(data, copies, contents, manifest, representation, findings)
 
@@ -273,7 +280,7 @@ def _check_index(data: mmap.mmap, index: np.ndarray | None, framed: int, shard: 
         return
     name = index_name(shard.name)
     if len(index) != framed:
-        findings.add("index", f"{len(index)} lines for {framed} records", name)
+        findings.add("index", f"{len(index)} lines for {framed} records", name, told_from=[shard.name])
         return
     ends = np.append(0, np.cumsum(index[:, 1]))
     wrong = np.flatnonzero(index[:, 0] != ends[:-1])
@@ -281,7 +288,8 @@ def _check_index(data: mmap.mmap, index: np.ndarray | None, framed: int, shard: 
     mismatched = [n for n, length in enumerate(lengths) if length is not None and length + FRAMING_BYTES != index[n, 1]]
     if len(wrong) or mismatched or ends[-1] != len(data):
         number = int(wrong[0]) if len(wrong) else (mismatched or [framed - 1])[0]
-        findings.add("index", f"line {number + 1} does not say where the record lies", name, record=number)
+        message = f"line {number + 1} does not say where the record lies"
+        findings.add("index", message, name, told_from=[shard.name], record=number)
 
 
 def _close_copies(
@@ -297,7 +305,8 @@ def _close_copies(
     for (item, semitones, factor), copy in copies.items():
         if copy.records != copy.last_window + 1:
             message = f"{copy.records} windows, numbered to {copy.last_window}: windows are missing or there twice"
-            findings.add("windows", message, contents.shard.name, key=copy_key(item, semitones, factor))
+            name = contents.shard.name
+            findings.add("windows", message, name, told_from=[name], key=copy_key(item, semitones, factor))
         tokens += copy.tokens
     originals = [] if representation is None else _listen(data, copies, contents, manifest, representation)
     records = sum(copy.records for copy in copies.values())

@@ -9,13 +9,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from schemas.errors import VerificationError
+from schemas.errors import MachineError, VerificationError
 
 _MOST_OF_A_KIND = 100
-_DAMAGE = frozenset(
-    "missing unreadable size sha256 completed manifest framing checksum features key index count".split()
-)
+_DAMAGE = frozenset("missing unreadable size sha256 completed manifest framing checksum features key index".split())
 """Kinds that say of a file that not all of it is what was written, so that what is told from it may be wrong."""
+
+
+def refuse_forbidden(path: str, error: BaseException | None) -> None:
+    """Raises MachineError where the system does not let us read: that says nothing of the dataset."""
+    if isinstance(error, PermissionError):
+        raise MachineError(
+            f"{path}: may not be read: {error.strerror}. Give yourself that permission, or verify as one who has it."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,7 @@ class Report:
         follow = sum(self.following.values())
         if follow:
             of_kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.following.items())
-            yield f"{follow:,} more are told from damaged files and may be gone with the damage: {of_kinds} (see --json)"
+            yield f"{follow:,} more follow from damaged files, and may go with the damage: {of_kinds} (see --json)"
         for group in self.known:
             yield f"known: group {group!r} is in several splits of the corpus itself"
         checked = ", ".join(f"{value:,} {name}" for name, value in self.checked.items())

@@ -3,7 +3,7 @@
 Looked at: the sha256 of every file in COMPLETED, files too many or too few, every shard byte by byte (`check_shard`),
 keys and where they must lie, what crosses from one split into another (record, group, the same piece or a near copy of
 it: `check_copies`), counts and statistics against manifest.json and stats.json, and the ledger against all of it.
-Damage of any kind is a finding, never a crash.
+Damage of any kind is a finding, never a crash; what may not be read is the machine's fault and no finding.
 """
 
 import json
@@ -15,22 +15,19 @@ from typing import Any
 import numpy as np
 
 from beam_pipelines.check_copies import check_copies
+from beam_pipelines.check_files import check_completed, check_is_dataset, is_shard, json_of, names_in, text_of
 from beam_pipelines.check_shard import Contents, check_shard, key_at
 from beam_pipelines.config import FREE
-from beam_pipelines.findings import Findings, Report
-from beam_pipelines.seal import seal_text
+from beam_pipelines.findings import Findings, Report, refuse_forbidden
 from beam_pipelines.statistics import add
-from media.storage import list_files, read_bytes
 from schemas.documents import parse_json
 from schemas.errors import InputError, StrettoError
 from schemas.feature import features_to_json
-from schemas.hashing import canonical_json, file_sha256, stable_hash
-from schemas.manifest import COMPLETED, MANIFEST, Manifest, read_manifest, sealed_files
+from schemas.hashing import canonical_json, stable_hash
+from schemas.manifest import COMPLETED, MANIFEST, Manifest, read_manifest
 from schemas.naming import SPLITS, index_name, parse_shard_name
 from schemas.representation import Representation
 from schemas.representations import from_settings
-
-_LARGEST_DOCUMENT = 1 << 30
 
 
 def verify(folder: str, against: str | None = None, strict: bool = False) -> Report:
@@ -42,13 +39,15 @@ def verify(folder: str, against: str | None = None, strict: bool = False) -> Rep
         strict: groups that the corpus itself lets cross its splits are findings too.
 
     Raises:
+        UsageError: the folder is a training run, or nothing in it is of a dataset.
         InputError: the folder is not there or holds no finished dataset.
+        MachineError: a file may not be read.
     """
     for path in (folder, against):
-        if path is not None and not os.path.isdir(path):
-            raise InputError(f"{path}: no such folder. `stretto prepare … --output {path}` makes a dataset there.")
+        if path is not None:
+            check_is_dataset(path)
     findings = Findings()
-    listed = _check_completed(folder, findings)
+    listed = check_completed(folder, findings)
     manifest = _manifest(folder, findings)
     if manifest is None:
         return _report(folder, findings, [], {"shards": 0})
@@ -60,7 +59,7 @@ def verify(folder: str, against: str | None = None, strict: bool = False) -> Rep
     check_copies(folder, contents, manifest, representation, findings)
     _check_shards_of_items(folder, contents, manifest, findings)
     _check_counts(folder, contents, manifest, findings)
-    _check_ledger(folder, contents, findings)
+    _check_ledger(folder, contents, manifest, findings)
     _check_documents(folder, manifest, findings)
     _check_listed_shards(listed, manifest, findings)
     if against is not None:
@@ -69,7 +68,8 @@ def verify(folder: str, against: str | None = None, strict: bool = False) -> Rep
 
 
 def _report(folder: str, findings: Findings, known: Iterable[str], checked: dict[str, int]) -> Report:
-    return Report(folder, tuple(findings.kept), dict(sorted(findings.counts.items())), tuple(known), checked)
+    counts, following = (dict(sorted((+kinds).items())) for kinds in (findings.counts, findings.following))
+    return Report(folder, findings.causes_first(), counts, following, tuple(known), checked)
 
 
 def _checked(contents: list[Contents]) -> dict[str, int]:
@@ -82,63 +82,11 @@ def _checked(contents: list[Contents]) -> dict[str, int]:
     }
 
 
-def _check_completed(folder: str, findings: Findings) -> dict[str, str]:
-    """Every file that COMPLETED lists is there with its sha256 (but for shards), and no other; returns the list."""
-    if not os.path.isdir(folder) or not os.path.exists(os.path.join(folder, COMPLETED)):
-        raise InputError(f"{folder}: no finished dataset: there is no {COMPLETED}. Run its `stretto prepare` again.")
-    listed = _completed(folder, findings)
-    there = set(list_files(folder)) - {COMPLETED}
-    for name in sorted(listed.keys() - there):
-        findings.add("missing", f"{COMPLETED} lists this file, it is not there", name)
-    for name in sorted(there - listed.keys()) if listed else []:
-        findings.add("extra", f"a file that {COMPLETED} does not list", name)
-    for name in sorted(there & listed.keys()):
-        if ".tfrecord-" not in name and _sha256(folder, name) != listed[name]:
-            findings.add("sha256", f"is not what {COMPLETED} says", name)
-    return listed
-
-
-def _sha256(folder: str, name: str) -> str:
-    try:
-        return file_sha256(os.path.join(folder, name))
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-
-
-def _completed(folder: str, findings: Findings) -> dict[str, str]:
-    """File -> sha256 as COMPLETED lists them, in the form of sha256sum; a damaged line is a finding."""
-    text = _text(folder, COMPLETED, findings)
-    listed, wrong = sealed_files(text)
-    for number in wrong:
-        findings.add("completed", f"line {number} is no sha256 and file name", COMPLETED)
-    if not listed:
-        findings.add("completed", "lists no file", COMPLETED)
-    elif seal_text(listed) != text:
-        findings.add("completed", "is not written as it was: a line for each file, sorted", COMPLETED)
-    return listed
-
-
-def _text(folder: str, name: str, findings: Findings) -> str:
-    try:
-        return read_bytes(os.path.join(folder, name), _LARGEST_DOCUMENT).decode()
-    except (StrettoError, UnicodeDecodeError) as error:
-        findings.add("unreadable", str(error), name)
-        return ""
-
-
-def _json(folder: str, name: str, findings: Findings) -> Any:
-    text = _text(folder, name, findings)
-    try:
-        return parse_json(text, name) if text else None
-    except InputError as error:
-        findings.add("unreadable", str(error), name)
-        return None
-
-
 def _manifest(folder: str, findings: Findings) -> Manifest | None:
     try:
         return read_manifest(folder, sealed=False)  # compared with COMPLETED already
     except InputError as error:
+        refuse_forbidden(os.path.join(folder, MANIFEST), error.__cause__)
         findings.add("manifest", str(error), MANIFEST)
         return None
 
@@ -164,6 +112,10 @@ def _check_crossing(contents: list[Contents], manifest: Manifest, strict: bool, 
         elif len(found) > 1:
             findings.add("leak", f"group {group!r} is in {_listed(found)}")
     return known
+
+
+def _shards_of(manifest: Manifest, split: str) -> list[str]:
+    return [shard.name for shard in manifest.shards_of(split)]
 
 
 def _listed(splits: Iterable[str]) -> str:
@@ -210,7 +162,8 @@ def _check_shards_of_items(folder: str, contents: list[Contents], manifest: Mani
             findings.add("leak" if len(splits) > 1 else "placement", f"one item in several shards: {places}", key=name)
     failed = _failed_items(folder)
     for split in SPLITS:
-        _check_dealing([shard for shard in contents if shard.shard.split == split], failed[split], findings)
+        told_from = ["items.jsonl", *_shards_of(manifest, split)]
+        _check_dealing([shard for shard in contents if shard.shard.split == split], failed[split], told_from, findings)
 
 
 def _failed_items(folder: str) -> dict[str, set[str]]:
@@ -222,13 +175,13 @@ def _failed_items(folder: str) -> dict[str, set[str]]:
     return failed
 
 
-def _check_dealing(contents: list[Contents], failed: set[str], findings: Findings) -> None:
+def _check_dealing(contents: list[Contents], failed: set[str], told_from: list[str], findings: Findings) -> None:
     actual = {name: _index_and_total(shard) for shard in contents for name in shard.items}
     misplaced = _misplaced(actual, set())
     if misplaced and _misplaced(actual, failed):
         message = "lies in another shard than the order of the items gives it"
         for name in misplaced:
-            findings.add("placement", message, _home(contents, name), key=name)
+            findings.add("placement", message, _home(contents, name), told_from, key=name)
 
 
 def _index_and_total(shard: Contents) -> tuple[int, int]:
@@ -259,27 +212,27 @@ def _home(contents: list[Contents], name: str) -> str:
 
 
 def _check_counts(folder: str, contents: list[Contents], manifest: Manifest, findings: Findings) -> None:
-    stats = _json(folder, "stats.json", findings)
+    stats = json_of(folder, "stats.json", findings)
     for split in SPLITS:
         shards = [shard for shard in contents if shard.shard.split == split]
         items = len({name for shard in shards for name in shard.items})
         if items != manifest.items.get(split, 0):
             message = f"{split} holds {items} items, the manifest says {manifest.items.get(split, 0)}"
-            findings.add("count", message, MANIFEST)
-        _check_statistics(split, shards, stats, findings)
+            findings.add("count", message, MANIFEST, [MANIFEST, *_shards_of(manifest, split)])
+        _check_statistics(split, shards, stats, ["stats.json", *_shards_of(manifest, split)], findings)
 
 
-def _check_statistics(split: str, shards: list[Contents], stats: Any, findings: Findings) -> None:
+def _check_statistics(split: str, shards: list[Contents], stats: Any, told_from: list[str], findings: Findings) -> None:
     total = add(shard.statistics for shard in shards)
     try:
         stated = stats["splits"][split]
         differing = [name for name, value in total.items() if stated[name] != value]
     except (KeyError, TypeError):
-        findings.add("statistics", f"says nothing of {split}", "stats.json")
+        findings.add("statistics", f"says nothing of {split}", "stats.json", ["stats.json"])
         return
     for name in differing:
         message = f"{name} of {split}: counted from the shards {_short(total[name])}, stated {_short(stated[name])}"
-        findings.add("statistics", message, "stats.json")
+        findings.add("statistics", message, "stats.json", told_from)
 
 
 def _short(value: Any) -> str:
@@ -289,7 +242,7 @@ def _short(value: Any) -> str:
 
 def _ledger(folder: str, findings: Findings) -> Iterator[tuple[int, dict[str, Any]]]:
     """Number and content of every line of the ledger that can be read; the others are findings."""
-    for number, text in enumerate(_text(folder, "items.jsonl", findings).splitlines(), 1):
+    for number, text in enumerate(text_of(folder, "items.jsonl", findings).splitlines(), 1):
         try:
             line = parse_json(text, "items.jsonl")
             kinds = (("name", str), ("group", str), ("split", str), ("status", str), ("records", int))
@@ -301,11 +254,12 @@ def _ledger(folder: str, findings: Findings) -> Iterator[tuple[int, dict[str, An
         yield number, line
 
 
-def _check_ledger(folder: str, contents: list[Contents], findings: Findings) -> None:
+def _check_ledger(folder: str, contents: list[Contents], manifest: Manifest, findings: Findings) -> None:
     """Whether the ledger says what the shards hold."""
     held = {
         name: (shard.shard.split, item.group, item.records) for shard in contents for name, item in shard.items.items()
     }
+    homes = {name: [shard.shard.name] for shard in contents for name in shard.items}
     listed, last = set(), ""
     for number, line in _ledger(folder, findings):
         name = line["name"]
@@ -316,9 +270,12 @@ def _check_ledger(folder: str, contents: list[Contents], findings: Findings) -> 
         stated = (line["split"], line["group"], line["records"]) if line["status"] == "written" else None
         if stated != held.get(name):
             message = f"line {number} says {_stated(stated)}, the shards hold {_stated(held.get(name))}"
-            findings.add("ledger", message, "items.jsonl", key=name)
+            # Where a damaged shard held all of it, it is not known which of the split's that was.
+            told_from = ["items.jsonl", *(homes.get(name) or _shards_of(manifest, line["split"]))]
+            findings.add("ledger", message, "items.jsonl", told_from, key=name)
     for name in sorted(held.keys() - listed):
-        findings.add("ledger", "the shards hold this item, the ledger does not name it", "items.jsonl", key=name)
+        message = "the shards hold this item, the ledger does not name it"
+        findings.add("ledger", message, "items.jsonl", ["items.jsonl"], key=name)
 
 
 def _stated(facts: tuple[str, str, int] | None) -> str:
@@ -327,14 +284,14 @@ def _stated(facts: tuple[str, str, int] | None) -> str:
 
 def _check_documents(folder: str, manifest: Manifest, findings: Findings) -> None:
     """features.json says what the manifest says, and no shard lies there that the manifest does not name."""
-    features = _json(folder, "features.json", findings)
+    features = json_of(folder, "features.json", findings)
     stated = [json.loads(canonical_json(features_to_json(of))) for of in (manifest.features, manifest.all_features)]
     if features is not None and features not in stated:
         findings.add("features", "is not what the manifest says", "features.json")
     named = {shard.name for shard in manifest.shards} | {index_name(shard.name) for shard in manifest.shards}
-    for name in list_files(folder):
-        if ".tfrecord-" in name and name not in named:
-            findings.add("extra", "a shard or index that the manifest does not name", name)
+    for name in sorted(names_in(folder)):
+        if is_shard(name) and name not in named:
+            findings.add("extra", "a shard or index that the manifest does not name", name, [MANIFEST])
 
 
 def _check_listed_shards(listed: Mapping[str, str], manifest: Manifest, findings: Findings) -> None:
@@ -342,7 +299,8 @@ def _check_listed_shards(listed: Mapping[str, str], manifest: Manifest, findings
     for shard in manifest.shards:
         for name, sha256 in ((shard.name, shard.sha256), (index_name(shard.name), shard.index_sha256)):
             if listed.get(name, sha256) != sha256:
-                findings.add("sha256", f"{COMPLETED} says {listed[name]}, the manifest {sha256}", name)
+                message = f"{COMPLETED} says {listed[name]}, the manifest {sha256}"
+                findings.add("sha256", message, name, [MANIFEST, COMPLETED])
 
 
 def _check_against(folder: str, against: str, manifest: Manifest, findings: Findings) -> None:
@@ -362,7 +320,7 @@ def _check_against(folder: str, against: str, manifest: Manifest, findings: Find
 
 def _choices(folder: str) -> dict[str, Any]:
     """The settings of config.json that decide what the records are."""
-    values = _json(folder, "config.json", Findings())
+    values = json_of(folder, "config.json", Findings())
     compared_already = {"representation"}
     values = values if isinstance(values, dict) else {}
     return {name: value for name, value in values.items() if name not in FREE | compared_already}

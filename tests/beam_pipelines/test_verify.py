@@ -1,5 +1,7 @@
 """`verify` finds what is damaged, forged or leaks, and names the place; a sound dataset passes."""
 
+import errno
+import io
 import json
 import os
 import random
@@ -11,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from beam_pipelines.findings import Findings
 from beam_pipelines.seal import read_seal
 from beam_pipelines.verify import verify
-from schemas.errors import InputError
+from schemas.errors import InputError, MachineError, UsageError
 from schemas.manifest import COMPLETED, MANIFEST, read_manifest
 from schemas.naming import index_name
 from schemas.record import frame, from_example, read_framed, to_example
@@ -76,6 +79,90 @@ def test_a_folder_that_is_no_dataset_is_an_input_error(tmp_path):
         verify(str(tmp_path))
     with pytest.raises(InputError):
         verify(str(tmp_path / "nothing here"))
+
+
+def test_of_a_flipped_byte_the_cause_stands_first_and_what_follows_is_summed_up_in_a_line(dataset):
+    path = shard_path(dataset)
+    flip(path, list(read_framed(path))[0][0] + 200)
+    report = verify(dataset)
+    assert [(one.kind, one.file) for one in report.findings if not one.follows] == [
+        (kind, os.path.basename(path)) for kind in ("checksum", "sha256")
+    ]
+    assert {"statistics", "ledger"} <= report.following.keys() == report.counts.keys() - {"checksum", "sha256"}
+    lines = list(report.lines())
+    assert len(lines) == 4 and lines[0].startswith("checksum: ")
+    follow = sum(report.following.values())
+    assert lines[2].startswith(f"{follow} more follow from damaged files") and "ledger" in lines[2]
+    assert f"2 findings and {follow} that follow" in lines[3]
+
+
+def test_what_is_wrong_elsewhere_does_not_follow_from_a_damaged_shard(dataset):
+    path = shard_path(dataset)
+    flip(path, list(read_framed(path))[0][0] + 200)
+    lost = {one.key for one in verify(dataset).findings if one.kind == "ledger"}
+    other = next(entry.name for entry in entries() if entry.split == "test")
+    edit_ledger(dataset, lambda lines: [{**line, "group": "x"} if line["name"] == other else line for line in lines])
+    found = {one.key: one.follows for one in verify(dataset).findings if one.kind == "ledger"}
+    assert found == {other: False, **dict.fromkeys(lost, True)}
+
+
+def test_of_a_hundred_that_follow_none_takes_the_place_of_a_cause():
+    findings = Findings(damaged={"stats.json"})
+    for _ in range(150):
+        findings.add("statistics", "follows", told_from=["stats.json"])
+    findings.add("statistics", "a cause")
+    assert findings.causes_first()[0].message == "a cause" and len(findings.kept) == 101
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_training_run_is_called_one(tmp_path, finished):
+    (tmp_path / "checkpoints" / "20").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "20" / "files.json").write_text("{}")
+    (tmp_path / "config.json").write_text("{}")
+    if finished:
+        (tmp_path / COMPLETED).write_text("20 steps\n")
+    done = stretto("verify", str(tmp_path))
+    assert done.returncode == 2 and "this is a training run, not a dataset" in done.stderr
+
+
+def test_a_folder_of_something_else_that_was_completed_is_no_dataset(tmp_path):
+    (tmp_path / COMPLETED).write_text("yes\n")
+    with pytest.raises(UsageError, match="not a dataset"):
+        verify(str(tmp_path))
+
+
+def test_a_dataset_of_which_the_manifest_and_the_seal_are_damaged_is_still_one(dataset):
+    os.unlink(os.path.join(dataset, MANIFEST))
+    with open(os.path.join(dataset, COMPLETED), "w"):
+        pass
+    assert verify(dataset).exit_code == 5
+
+
+@pytest.mark.parametrize("name", ["a shard", "an index", MANIFEST, COMPLETED, "stats.json", "card.md"])
+def test_a_file_that_may_not_be_read_is_no_finding_but_exit_4_with_its_path(dataset, monkeypatch, name):
+    shard = os.path.basename(shard_path(dataset))
+    path = os.path.join(dataset, {"a shard": shard, "an index": index_name(shard)}.get(name, name))
+    opened = io.open
+
+    def guarded(file, *rest, **options):
+        if os.fspath(file) == path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return opened(file, *rest, **options)
+
+    monkeypatch.setattr("builtins.open", guarded)
+    with pytest.raises(MachineError) as told:
+        verify(dataset)
+    assert told.value.exit_code == 4 and str(told.value).startswith(f"{path}: may not be read: Permission denied")
+
+
+def test_a_folder_that_may_not_be_listed_is_exit_4_with_its_path(dataset, monkeypatch):
+    def walk(folder, onerror):
+        onerror(PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.path.join(folder, "index")))
+        return iter(())
+
+    monkeypatch.setattr("media.storage.os.walk", walk)
+    with pytest.raises(MachineError, match="index: may not be read"):
+        verify(dataset)
 
 
 def test_a_flipped_byte_in_a_payload_is_named_with_shard_record_offset(dataset):
