@@ -1,21 +1,24 @@
 """The command line: finds the subcommand, turns errors into exit codes, and imports nothing heavy before it must."""
 
-import contextlib
-import errno
-import os
-import signal
-import sys
-import threading
-import traceback
-from collections.abc import Iterator, Sequence
-from importlib.metadata import version
-from typing import TextIO
+try:  # importing takes a moment, in which somebody may press Ctrl-C
+    import contextlib
+    import errno
+    import os
+    import signal
+    import sys
+    import threading
+    import traceback
+    from collections.abc import Iterator, Sequence
+    from importlib.metadata import version
+    from typing import TextIO
 
-from commands import COMMANDS
-from schemas.errors import Interrupted, MachineError, StrettoError, UsageError
-from schemas.naming import readable
-from schemas.redaction import redacted_text
-from schemas.registry import check_name
+    from commands import COMMANDS
+    from schemas.errors import Interrupted, MachineError, StrettoError, UsageError
+    from schemas.naming import readable
+    from schemas.redaction import redacted_text
+    from schemas.registry import check_name
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
 HELP = """\
 usage: stretto COMMAND [arguments]

@@ -3,6 +3,7 @@
 Damage is a finding; what may not be read is none, because it says nothing of the dataset.
 """
 
+import errno
 import os
 from typing import Any
 
@@ -27,8 +28,9 @@ def check_is_dataset(folder: str) -> None:
     """
     if not os.path.isdir(folder):
         raise InputError(f"{folder}: no such folder. `stretto prepare … --output {folder}` makes a dataset there.")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        refuse_forbidden(folder, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
     names = names_in(folder)
-    _refuse_hidden(folder, COMPLETED)
     if MANIFEST not in names and not any(is_shard(name) for name in names):
         if any(name.startswith("checkpoints/") for name in names):
             raise UsageError(
@@ -52,15 +54,6 @@ def names_in(folder: str) -> set[str]:
         raise
 
 
-def _refuse_hidden(folder: str, name: str) -> None:
-    """Raises MachineError where a file is not listed because its folder may not be entered."""
-    path = os.path.join(folder, name)
-    try:
-        os.stat(path)
-    except OSError as error:
-        refuse_forbidden(path, error)
-
-
 def is_shard(name: str) -> bool:
     """Whether a file is named like a shard or the index of one."""
     return ".tfrecord-" in name
@@ -71,7 +64,6 @@ def check_completed(folder: str, findings: Findings) -> dict[str, str]:
     listed = _completed(folder, findings)
     there = names_in(folder) - {COMPLETED}
     for name in sorted(listed.keys() - there):
-        _refuse_hidden(folder, name)
         findings.add("missing", f"{COMPLETED} lists this file, it is not there", name)
     for name in sorted(there - listed.keys()) if listed else []:
         findings.add("extra", f"a file that {COMPLETED} does not list", name)

@@ -188,6 +188,16 @@ def test_ctrl_c_ends_a_command_with_130() -> None:
     assert done.returncode == 130 and signal.Signals.SIGINT.name not in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("module", ["contextlib", "traceback", "commands", "argparse", "schemas.registry"])
+def test_ctrl_c_before_anything_has_begun_ends_with_130_in_silence(module: str) -> None:
+    program = "import os, signal, sys\n"
+    program += "class Impatient:\n    @staticmethod\n    def find_spec(name, *rest):\n"
+    program += f"        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+    program += f"sys.modules.pop({module!r}, None)\nsys.meta_path.insert(0, Impatient)\nimport stretto\n"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_a_stopped_build_leaves_with_its_code_while_its_engine_is_still_in_native_code() -> None:
     program = "import atexit, os, signal, stretto, commands, threading, time\n"
     program += "def fail(words):\n"
