@@ -175,8 +175,7 @@ def samples(course: Course, step: int) -> list[Piece]:
     """Music that the model makes of nothing."""
     from trainer.layers.sampling import Sampler
 
-    seed = step_seed(course.run.settings.seed, step)
-    records = course.run.task.sample(
-        course.update.model, course.representation, None, _SHOWN, _SAMPLE_LENGTH, seed, Sampler(allow_longer=True)
-    )
+    seed, model = step_seed(course.run.settings.seed, step), course.update.model
+    length = min(_SAMPLE_LENGTH, model.window)
+    records = course.run.task.sample(model, course.representation, None, _SHOWN, length, seed, Sampler())
     return decoded(course.representation, records)
