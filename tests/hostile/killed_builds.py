@@ -26,6 +26,8 @@ from tests.hostile.dying_prepare import Blow
 
 ROOT = Path(__file__).resolve().parents[2]
 STRETTO = [sys.executable, "-c", "import sys; from stretto import main; sys.exit(main())"]
+INPUTS = 24
+"""Files of the build that the tests disturb."""
 _PATIENCE_SECONDS = 120.0
 _POLL_SECONDS = 0.0005
 

@@ -15,7 +15,6 @@ import pytest
 from beam_pipelines.folder import Folder
 from beam_pipelines.outcome import explained, reserve, tell, told
 from schemas.errors import MachineError
-from tests.beam_pipelines.midi_files import midi_folder
 from tests.hostile import dying_prepare
 from tests.hostile.dying_prepare import Blow
 from tests.hostile.killed_builds import ROOT, contents, litter, run, start, wait
@@ -51,23 +50,6 @@ def disk(tmp_path):
         pytest.skip(f"needs to mount a small file system: {done.stderr.strip()}")
     yield Disk(path)
     subprocess.run(["umount", "-l", str(path)], check=True)
-
-
-@pytest.fixture(scope="module")
-def music(tmp_path_factory):
-    return midi_folder(tmp_path_factory.mktemp("music"), 24, notes=200)
-
-
-@pytest.fixture(scope="module")
-def words(music):
-    return ["midi", "--input", str(music), "--window", "64", "--transpose=-1..1", "--shards", "4"]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(words, tmp_path_factory):
-    output = tmp_path_factory.mktemp("undisturbed") / "out"
-    assert run([*words, "--output", str(output)]).code == 0
-    return contents(output)
 
 
 def check_full(ended, disk):
