@@ -63,7 +63,7 @@ def parse_json(
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     _check_size(where, len(raw), limit_bytes)
     _check_brackets(where, raw, depth)
-    text = data if isinstance(data, str) else _utf8(where, data)
+    text = data if isinstance(data, str) else utf8_text(data, where)
     try:
         value = _decoder(raw, unique_keys).decode(text)
     except (ValueError, RecursionError) as error:
@@ -81,7 +81,7 @@ def parse_toml(data: bytes | str, where: str, limit_bytes: int = LARGEST_TOML, d
     """
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     _check_size(where, len(raw), limit_bytes)
-    text = _utf8(where, raw)
+    text = utf8_text(raw, where)
     # tomllib needs time by the square of the parts of a dotted key.
     if _dotted_parts(text) > depth:
         raise InputError(f"{where}: a key of more than {depth} parts. Write fewer tables inside each other.")
@@ -130,20 +130,26 @@ def read_document(path: str | os.PathLike[str], limit_bytes: int) -> bytes:
     return data
 
 
-def _check_size(where: str, size: int, limit_bytes: int) -> None:
-    if size > limit_bytes:
-        raise InputError(f"{where}: more than {limit_bytes:,} bytes, so it is none of the documents expected here.")
+def utf8_text(data: bytes, where: str) -> str:
+    """The text of UTF-8 bytes, without the byte order mark that may stand before it.
 
-
-def _utf8(where: str, data: bytes) -> str:
+    Raises:
+        InputError: a byte is not UTF-8; with line, byte and its offset in `data`.
+    """
     try:
         return data.removeprefix(_BOM).decode("utf-8")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        start = error.start + len(data) - len(error.object)
+        line = data.count(b"\n", 0, start) + 1
         raise InputError(
-            f"{where}, line {line}: byte {data[error.start]:#04x} at offset {error.start} is not UTF-8. "
-            "Save the file as UTF-8."
+            f"{where}, line {line}: byte {data[start]:#04x} at offset {start} is not UTF-8. Save the file as UTF-8, "
+            "or fetch it again."
         ) from error
+
+
+def _check_size(where: str, size: int, limit_bytes: int) -> None:
+    if size > limit_bytes:
+        raise InputError(f"{where}: more than {limit_bytes:,} bytes, so it is none of the documents expected here.")
 
 
 def _check_brackets(where: str, data: bytes, depth: int) -> None:

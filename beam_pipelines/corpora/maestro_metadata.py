@@ -10,7 +10,7 @@ from typing import Any
 from beam_pipelines.corpora.corpus import read_file
 from media.archive import is_archive
 from media.storage import list_files, local
-from schemas.documents import parse_json
+from schemas.documents import parse_json, utf8_text
 from schemas.errors import InputError, Unreadable
 
 COLUMNS = ("canonical_composer", "canonical_title", "split", "midi_filename")
@@ -87,7 +87,7 @@ def _rows(root: str, name: str) -> Iterator[Row]:
 
 def _records(root: str, name: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
     file, data = f"{root}/{name}", _bytes(root, name)
-    return _csv_records(file, _text(file, data)) if name.endswith(".csv") else _json_records(file, data)
+    return _csv_records(file, utf8_text(data, file)) if name.endswith(".csv") else _json_records(file, data)
 
 
 def _bytes(root: str, name: str) -> bytes:
@@ -95,17 +95,6 @@ def _bytes(root: str, name: str) -> bytes:
         return read_file(root, name, LARGEST_METADATA)
     except Unreadable as error:
         raise InputError(f"{root}/{name}: {error}. Fetch the file again from the release.") from error
-
-
-def _text(file: str, data: bytes) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{file}, line {line}: byte {data[error.start]:#04x} at offset {error.start} is not UTF-8. "
-            "Save the file as UTF-8, or fetch it again from the release."
-        ) from error
 
 
 def _csv_records(file: str, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -94,6 +94,8 @@ def test_what_is_not_utf_8_is_refused_with_line_and_offset() -> None:
         parse_json(b'[\n"a\xe9"]', "x.json")
     with pytest.raises(InputError, match="x.toml, line 1: byte 0xe9 at offset 5"):
         parse_toml(b'a = "\xe9"', "x.toml")
+    with pytest.raises(InputError, match="x.json, line 2: byte 0xe9 at offset 6"):
+        parse_json(b'\xef\xbb\xbf[\n"\xe9"]', "x.json")
 
 
 def test_a_byte_order_mark_is_no_part_of_the_document() -> None:
