@@ -77,10 +77,31 @@ def voices_fault(piece: Piece, complete: bool = True) -> str:
     return ""
 
 
+def check_grid(grid: str, ranges: str, tempo: float) -> None:
+    """Raises ValueError for a setting of a representation in cells that is none."""
+    if grid not in GRIDS or ranges not in RANGES:
+        raise ValueError(f"grid {grid}, ranges {ranges}: must lie among {', '.join(GRIDS)} and {', '.join(RANGES)}")
+    if not 1 <= tempo <= 1000:
+        raise ValueError(f"tempo {tempo} must lie between 1 and 1000 quarter notes a minute")
+
+
+def misfit(piece: Piece, steps_per_quarter: int, complete: bool = True) -> tuple[str, str] | None:
+    """Reason and sentence why a piece cannot be told in cells, in whatever key; None where it can."""
+    fault = voices_fault(piece, complete)
+    if fault:
+        return "not-four-voices", fault
+    steps = count_steps(piece, steps_per_quarter)
+    if steps > MAX_STEPS:
+        return "too-many-steps", f"has {steps:,} steps; a grid holds at most {MAX_STEPS:,}"
+    return None
+
+
 def within(piece: Piece, ranges: tuple[tuple[int, int], ...]) -> bool:
-    """Whether every note of a piece in four voices lies in the range of its voice, both ends included."""
+    """Whether every note is of one of four voices and lies in the range of that voice, both ends included."""
     low, high = np.transpose(ranges)
     pitch, track = piece.notes.pitch, piece.notes.track
+    if ((track < 0) | (track >= len(low))).any():
+        return False
     return bool(((low[track] <= pitch) & (pitch <= high[track])).all())
 
 
@@ -95,15 +116,12 @@ def cells_of(piece: Piece, steps_per_quarter: int, hold: bool = False) -> Cells:
     """What each voice sings at the beginning of each step, uint8 [step, voice]; a voice may be silent throughout.
 
     Raises:
-        InvalidMusic: `not-four-voices` (`voices_fault` says why), or `too-long`.
+        InvalidMusic: `not-four-voices`, or `too-many-steps`.
     """
-    fault = voices_fault(piece, complete=False)
-    if fault:
-        raise InvalidMusic("not-four-voices", f"{piece.name}: {fault}")
-    steps = count_steps(piece, steps_per_quarter)
-    if steps > MAX_STEPS:
-        raise InvalidMusic("too-long", f"{piece.name}: {steps:,} steps; a grid holds at most {MAX_STEPS:,}")
-    cells = np.full((steps, len(VOICES)), REST, np.uint8)
+    found = misfit(piece, steps_per_quarter, complete=False)
+    if found:
+        raise InvalidMusic(found[0], f"{piece.name}: {found[1]}")
+    cells = np.full((count_steps(piece, steps_per_quarter), len(VOICES)), REST, np.uint8)
     notes, (first, last) = piece.notes, _note_steps(piece, steps_per_quarter)
     for start, end, pitch, voice in zip(
         first.tolist(), last.tolist(), notes.pitch.tolist(), notes.track.tolist(), strict=True

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.feature import Feature, Record
-from schemas.window import TOKENS, window_starts
+from schemas.window import TOKENS
 
 Tokens = npt.NDArray[np.uint16]
 
@@ -26,12 +26,7 @@ def token_features(window: int, largest_id: int) -> dict[str, Feature]:
 
 def cut_tokens(tokens: Tokens, window: int, hop: int, pad: int) -> Iterator[Record]:
     """Token records of one piece, uint16 [token] in, each window padded to its full length."""
-    total = np.int64(len(tokens))
-    for start in window_starts(len(tokens), window, hop or window):
-        piece = tokens[start : start + window] if window else tokens
-        if len(piece) < window:
-            piece = np.concatenate([piece, np.full(window - len(piece), pad, np.uint16)])
-        yield {"tokens": piece, "start_token": np.int64(start), "piece_tokens": total}
+    return TOKENS.cut(tokens, window, hop, pad)
 
 
 def real_length(record: Record) -> int:

@@ -1,6 +1,6 @@
 """Windows: where a long sequence is cut, so that every element falls into at least one, and how it is joined again."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,18 @@ def window_starts(length: int, window: int, hop: int) -> range:
     return range(0, (last + 1) * hop, hop)
 
 
+def check_window(window: int, hop: int, largest: int, multiple: int = 1) -> None:
+    """Raises ValueError unless window and hop (0: none) are whole numbers of elements that records can have."""
+    for name, value in (("window", window), ("hop", hop)):
+        if not isinstance(value, int) or isinstance(value, bool) or value % multiple:
+            whole = f"multiples of {multiple}, a token for each voice" if multiple > 1 else "whole numbers"
+            raise ValueError(f"{name} {value}: {whole} are needed; it must lie between 0 and {largest}")
+    if not 0 <= hop <= window <= largest:
+        raise ValueError(
+            f"window {window} and hop {hop}: the hop must lie between 0 and the window, the window at most at {largest}"
+        )
+
+
 @dataclass(frozen=True)
 class Layout:
     """The names under which records of windows hold their elements [element, ...], where the first lies, and the total.
@@ -50,6 +62,16 @@ class Layout:
     def real_length(self, record: Mapping[str, Any]) -> int:
         """How many elements of a record are of the piece and not padding."""
         return int(max(0, min(len(record[self.values]), int(record[self.total]) - int(record[self.start]))))
+
+    def cut(self, values: npt.NDArray[Any], window: int, hop: int, pad: int) -> Iterator[dict[str, Any]]:
+        """Records of one piece, its elements [element, ...] in, each window filled up with `pad`; hop 0: the window."""
+        total = np.int64(len(values))
+        for start in window_starts(len(values), window, hop or window):
+            piece = values[start : start + window] if window else values
+            if len(piece) < window:
+                padding = np.full((window - len(piece), *values.shape[1:]), pad, values.dtype)
+                piece = np.concatenate([piece, padding])
+            yield {self.values: piece, self.start: np.int64(start), self.total: total}
 
     def join(self, records: Iterable[Mapping[str, Any]]) -> npt.NDArray[Any]:
         """The elements of a piece from its windows in any order; where windows overlap the earlier one speaks.

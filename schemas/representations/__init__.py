@@ -9,6 +9,8 @@ from schemas.settings import from_json
 
 REPRESENTATIONS = {
     "events": "schemas.representations.events:Events",
+    "raster": "schemas.representations.raster:Raster",
+    "voices": "schemas.representations.voices:Voices",
 }
 
 

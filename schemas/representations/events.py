@@ -21,6 +21,7 @@ from schemas.music import Notes, Piece, TempoMap, apply_sustain
 from schemas.settings import parse_span, setting
 from schemas.tokens import Tokens, cut_tokens, join_tokens, token_features
 from schemas.vocabulary import Range, Vocabulary
+from schemas.window import check_window
 
 STEPS_PER_SECOND = 100
 MAX_SHIFT_STEPS = 100
@@ -52,16 +53,11 @@ class Events:
 
     def __post_init__(self) -> None:
         low, high = self.pitch_range
-        if not all(isinstance(value, int) for value in (low, high, self.window, self.hop)):
-            raise ValueError(
-                f"pitch-range {low}..{high}, window {self.window}, hop {self.hop}: whole numbers are needed"
-            )
+        check_window(self.window, self.hop, MAX_WINDOW)
+        if not all(isinstance(value, int) for value in (low, high)):
+            raise ValueError(f"pitch-range {low}..{high}: whole numbers are needed")
         if not 0 <= low <= high <= 127:
             raise ValueError(f"pitch-range {low}..{high} must lie inside 0..127")
-        if self.window < 0 or not 0 <= self.hop <= self.window:
-            raise ValueError(f"window {self.window} and hop {self.hop}: the hop must lie between 0 and the window")
-        if self.window > MAX_WINDOW:
-            raise ValueError(f"window {self.window}: a record holds at most {MAX_WINDOW} tokens")
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

@@ -20,7 +20,11 @@ from schemas.naming import copy_key, index_name, item_name, shard_name, window_k
 from schemas.record import frame, to_example  # noqa: E402
 from schemas.representations import REPRESENTATIONS, from_settings  # noqa: E402
 
-SETTINGS: dict[str, dict[str, Any]] = {"events": {"window": 32}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "events": {"window": 32},
+    "raster": {"window": 16, "hop": 8, "hold": True},
+    "voices": {"window": 8},
+}
 """Representation -> settings under which its golden file is made: windows small enough to be read."""
 
 
@@ -49,12 +53,24 @@ def piece() -> Piece:
     return Piece("golden", notes, pedal, TempoMap.constant(480))
 
 
+def chorale() -> Piece:
+    """Two quarters of four voices: a note held and one struck again, a sixteenth, a rest, a 32nd between two steps."""
+    soprano = [(0, 480, 72), (480, 720, 74), (720, 960, 74)]
+    alto = [(0, 240, 67), (240, 480, 65), (480, 960, 67)]
+    tenor = [(0, 480, 60), (480, 600, 59), (720, 960, 55)]
+    bass = [(0, 960, 48), (960, 1020, 50), (1020, 1080, 52)]
+    voices = enumerate((soprano, alto, tenor, bass))
+    start, end, pitch, track = zip(*[(*note, voice) for voice, notes in voices for note in notes], strict=True)
+    return Piece("golden", Notes.of(start, end, pitch, 80, 52, track), tempo=TempoMap.constant(480))
+
+
 def representation(name: str) -> dict[str, Any]:
     """Settings, names of the features, and each record of the golden piece: its numbers, and its frame's sha256."""
     encoder = from_settings(name, SETTINGS[name])
     features = {**encoder.features(), **KEY_FEATURES}
     records = []
-    for index, record in enumerate(encoder.encode(piece())):
+    golden = chorale() if hasattr(encoder, "voices") else piece()
+    for index, record in enumerate(encoder.encode(golden)):
         key = window_key(copy_key(item_name("golden", "piece.mid"), 0, 1.0), index)
         framed = frame(to_example({**record, "key": key.encode(), "group": b"golden"}, features))
         numbers = {field: value.tolist() for field, value in record.items()}

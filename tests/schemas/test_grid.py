@@ -152,7 +152,7 @@ def test_drums_are_no_voice_and_a_melody_alone_is_one_but_not_four():
 def test_a_piece_of_endless_steps_is_refused_before_memory_is_taken():
     with pytest.raises(InvalidMusic, match="steps") as caught:
         cells_of(piece_in_ticks([(0, 0, 1 << 50, 60)], ticks_per_quarter=1), 4)
-    assert caught.value.reason == "too-long"
+    assert caught.value.reason == "too-many-steps"
 
 
 def test_each_voice_has_a_range_of_its_own():
