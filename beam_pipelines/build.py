@@ -9,16 +9,16 @@ from typing import Any
 
 from beam_pipelines.accounting import account, table
 from beam_pipelines.beam_import import without_unneeded_packages
-from beam_pipelines.config import Build
-from beam_pipelines.ending import dry_run, say, say_start, tell_end
+from beam_pipelines.config import Build, differences
+from beam_pipelines.ending import dry_run, say, say_outlook, say_start, tell_end
 from beam_pipelines.finish import REPLACED, finish, is_dataset, is_pending, remove_replaced
 from beam_pipelines.folder import WORKING, Folder, read_lines, read_value, remove_scratch, write_value
-from beam_pipelines.launch import check_beam_options, check_runner, engine, run, terminated
+from beam_pipelines.launch import check_beam_options, check_runner, end_workers, engine, run, terminated
 from beam_pipelines.listing import write_listing
 from beam_pipelines.lock import locked, remove_dead_lock
 from beam_pipelines.outcome import told
 from beam_pipelines.progress import Display, forget_ticks
-from beam_pipelines.retry import check_retry, take_over
+from beam_pipelines.retry import check_retry, foreseen, take_over
 from beam_pipelines.seal import PENDING
 from beam_pipelines.stages import Commit, Decide, SurveyItems, WriteShards
 from beam_pipelines.survey import surveyed_items
@@ -58,15 +58,19 @@ def prepare(build: Build, beam_options: Sequence[str], as_json: bool) -> int:
     if (kept := _only_replaced_is_left(build)) is not None:
         tell_end(build, kept, as_json)
         return 0
+    if build.overwrite and build.retry_quarantined:
+        raise UsageError(
+            "--overwrite makes a dataset anew, --retry-quarantined makes it again from what it has. Give one of both."
+        )
     check_output(build)
     if build.corpus.needs_input and not build.input:
         raise UsageError(
             f"--input is missing: the corpus {build.corpus.name} is read from a folder. {build.corpus.where}"
         )
     if build.dry_run:
-        return dry_run(build, as_json)
+        return dry_run(build, as_json, foreseen(build) if _takes_over(build) else None)
     folder = Folder(build.building)
-    with locked(folder.root), terminated():
+    with terminated(), locked(folder.root):
         # Looked at again under the lock: another launcher may have finished between the first look and the lock.
         check_output(build)
         check_half_built(build, folder)
@@ -104,18 +108,17 @@ def _finish_pending(build: Build, folder: Folder) -> int:
 def _build(build: Build, folder: Folder, beam_options: Sequence[str]) -> int:
     """Runs the graph in a locked folder; returns how many shards were there already."""
     _start_afresh(folder)
-    write_value(folder.state, {"build_fingerprint": build.fingerprint, "choices": build.choices})
+    state = {"build_fingerprint": build.fingerprint, "choices": build.choices, "retry": _takes_over(build)}
+    write_value(folder.state, state)
     try:
         with told(folder):
             listing = write_listing(build, folder)
             if _takes_over(build):
-                take_over(build, folder, listing.parts)
-    except UsageError:
-        _throw_away(folder)  # a dataset that cannot be made again is made anew, by another command
-        raise
-    except InputError:
-        if not os.path.isdir(folder.path("survey")):
-            os.unlink(folder.state)  # nothing was made, so the next build here may be any
+                say_outlook(take_over(build, folder, listing.parts))
+    except (UsageError, InputError) as error:
+        # A dataset that cannot be made again is made anew, by another command; and nothing keeps what nothing is in.
+        if isinstance(error, UsageError) or not os.path.isdir(folder.path("survey")):
+            _throw_away(folder)
         raise
     gather_suspects(folder)
     surveyed = surveyed_items(build, folder, listing.parts)
@@ -126,6 +129,9 @@ def _build(build: Build, folder: Folder, beam_options: Sequence[str]) -> int:
     try:
         run(where, lambda pipeline: graph(pipeline, build, listing.parts, where.workers, how), display)
     except StrettoError as error:
+        if isinstance(error, UsageError) and _takes_over(build) and not is_pending(folder.root):
+            end_workers(folder)
+            _throw_away(folder)  # an input has other bytes: this will never be finished
         if not isinstance(error, Interrupted) and os.path.exists(folder.decisions):
             print(table(account(read_lines(folder.decisions))), file=sys.stderr)
         if not isinstance(error, Interrupted) or not _is_made(build, how):
@@ -175,7 +181,7 @@ def _start_afresh(folder: Folder) -> None:
 
 
 def check_half_built(build: Build, folder: Folder) -> None:
-    """Raises UsageError where the half-built dataset is another's; with `--overwrite` it is thrown away."""
+    """Raises UsageError where the half-built dataset is another's, which only `--overwrite` or a retry throws away."""
     state = read_value(folder.state) or read_value(folder.path("provenance.json"))
     strange = [name for name in os.listdir(folder.root) if name not in WORKING]
     if state is None and strange:
@@ -184,10 +190,13 @@ def check_half_built(build: Build, folder: Folder) -> None:
         )
     if state is None or state["build_fingerprint"] == build.fingerprint:
         return
-    if not build.overwrite:
+    again = build.retry_quarantined and state.get("retry")  # half of a retry is soon made again
+    if not build.overwrite and not again:
         raise UsageError(
             f"{folder.root}: a half-built dataset of another build is there ({_difference(build, state)}). "
-            "Repeat that build's command, remove the folder, or replace it with --overwrite."
+            "What has begun keeps its settings, limits too. Finish it with that build's settings, after which "
+            "--retry-quarantined changes limits; or choose another --output; or throw it away and begin anew: "
+            f"{'with --overwrite in place of --retry-quarantined' if build.retry_quarantined else 'add --overwrite'}."
         )
     _throw_away(folder)
 
@@ -205,10 +214,8 @@ def _throw_away(folder: Folder) -> None:
 
 def _difference(build: Build, state: Mapping[str, Any]) -> str:
     there = state.get("choices", {})
-    changed = [
-        f"{key} there {there.get(key)}, now {value}" for key, value in build.choices.items() if there.get(key) != value
-    ]
-    return "; ".join(changed) if there and changed else "its choices are the same, the code of this program has changed"
+    changed = differences(there, build.choices) if there else []
+    return "; ".join(changed) or "its choices are the same, the code of this program has changed"
 
 
 def now() -> str:

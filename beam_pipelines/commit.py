@@ -30,7 +30,7 @@ from schemas.errors import InputError
 from schemas.feature import features_to_json
 from schemas.hashing import file_sha256
 from schemas.manifest import MANIFEST, Manifest, Shard, manifest_to_json
-from schemas.naming import SPLITS, index_name
+from schemas.naming import SPLITS, index_name, readable
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def commit(build: Build, how: Mapping[str, Any]) -> None:
         return finish(build.output, build.replaces)
     shard_reports = read_shard_reports(folder)
     endings = list(ended(read_reports(folder), read_decisions(folder), shard_reports))
-    write_quarantine(folder, endings, build.max_bad)
+    write_quarantine(build, folder, endings)
     shards = tuple(Shard(**report["shard"]) for report in shard_reports)
     manifest = manifest_of(build, endings, shards, read_value(folder.plan)["crossing_groups"])
     ledger = [ending.ledger_line for ending in endings]
@@ -120,17 +120,19 @@ def ended(
             yield Ending(report, decision, outcome or 0)
 
 
-def write_quarantine(folder: Folder, endings: Iterable[Ending], allowance: str) -> None:
+def write_quarantine(build: Build, folder: Folder, endings: Iterable[Ending]) -> None:
     """Names the bad inputs in a file; raises InputError where they are too many, or nothing is left to write."""
     endings = list(endings)
     bad = [ending.quarantine_entry for ending in endings if ending.decision.status == "quarantined"]
     write_atomic(folder.path(QUARANTINE), quarantine_lines(bad).encode())
-    check_allowance(bad, len(endings), allowance, folder.path(QUARANTINE))
+    check_allowance(bad, len(endings), build.max_bad, folder.path(QUARANTINE))
     if not any(ending.decision.status == "written" for ending in endings):
         why = Counter(f"{ending.decision.status}: {ending.decision.reason}" for ending in endings)
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(why.items()))
+        named = f" The bad ones are named in {folder.path(QUARANTINE)}, with what is wrong." if bad else ""
         raise InputError(
-            f"nothing can be written: all {len(endings)} inputs were refused ({reasons}). Check the input folder."
+            f"{readable(build.input or build.corpus.name)}: nothing can be written: all {len(endings)} inputs were "
+            f"refused ({reasons}).{named} Check the input."
         )
 
 

@@ -6,7 +6,7 @@ import importlib.metadata
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -15,7 +15,7 @@ from beam_pipelines.corpora import CORPORA
 from beam_pipelines.corpora.corpus import LARGEST_FILE, Corpus
 from schemas.errors import UsageError
 from schemas.hashing import fingerprint
-from schemas.naming import SPLITS
+from schemas.naming import SPLITS, readable
 from schemas.registry import resolve
 from schemas.representation import Representation
 from schemas.representations import REPRESENTATIONS, from_settings
@@ -28,6 +28,7 @@ LIMITS = frozenset(
 """Choices that decide which inputs are taken, and nothing about the bytes of those that are."""
 
 _WRITING = ("augment", "encode", "statistics", "write")
+_LONGEST_VALUE = 100
 BUILDING = ".building"
 DEFAULT_FRACTIONS = (0.8, 0.1, 0.1)
 LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner")
@@ -116,7 +117,7 @@ class Build:
         None, help="File with the paths to read, one a line, relative to the input.", metavar="FILE"
     )
     retry_quarantined: bool = setting(
-        False, help="Read again what a finished dataset quarantined; only limits may differ."
+        False, help="Read again what a finished dataset quarantined; only limits may differ. Not with --overwrite."
     )
     workers: int | None = setting(None, help="Processes; by default as many as the work is worth.")
     runner: str = setting("DirectRunner", help="Beam runner; DirectRunner means this machine.")
@@ -186,6 +187,25 @@ def representation_name(representation: Representation) -> str:
     kind = type(representation)
     known = {path: name for name, path in REPRESENTATIONS.items()}
     return known.get(f"{kind.__module__}:{kind.__qualname__}", kind.__qualname__)
+
+
+def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two builds' choices, by name, with both values; of settings inside settings those alone."""
+    found = []
+    for name in sorted({*there, *now}):
+        one, other = there.get(name), now.get(name)
+        if isinstance(one, dict) and isinstance(other, dict):
+            if one.get("name") != other.get("name"):  # of another kind, whose settings are others altogether
+                one, other = ({"name": side.get("name")} for side in (one, other))
+            found += [f"{name}.{line.removeprefix('settings.')}" for line in differences(one, other)]
+        elif one != other:
+            found.append(f"{name} there {_short(one)}, now {_short(other)}")
+    return found
+
+
+def _short(value: Any) -> str:
+    text = readable(str(value))
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
 
 
 def build_to_json(build: Build) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from beam_pipelines.describe import LEDGER
 from beam_pipelines.folder import Folder, read_lines, read_value
 from beam_pipelines.launch import Engine
 from beam_pipelines.listing import Listing, checked_items, no_input
+from beam_pipelines.outlook import Outlook
 from beam_pipelines.quarantine import QUARANTINE
 from schemas.manifest import Manifest, read_manifest
 from schemas.naming import readable
@@ -39,6 +40,12 @@ def say_start(build: Build, folder: Folder, listing: Listing, surveyed: int, whe
         say(f"continuing: {surveyed} of {listing.items} inputs are surveyed and are not surveyed again")
     if finished:
         say(f"continuing: {finished} shards are finished and are kept where their inputs are unchanged")
+
+
+def say_outlook(outlook: Outlook) -> None:
+    """Says what a retry will do, before it begins."""
+    for line in outlook.lines():
+        say(readable(f"--retry-quarantined: {line}"))
 
 
 def _count(path: str) -> int:
@@ -90,8 +97,12 @@ def ending(build: Build, kept: int) -> dict[str, Any]:
     }
 
 
-def dry_run(build: Build, as_json: bool) -> int:
-    """Lists the inputs, says what would be made and writes nothing. Raises InputError where there is no input."""
+def dry_run(build: Build, as_json: bool, outlook: Outlook | None = None) -> int:
+    """Lists the inputs, says what would be made and writes nothing; of a retry, what that would do (`outlook`).
+
+    Raises:
+        InputError: there is no input.
+    """
     splits = Counter(item.split or "own" for item in checked_items(build))
     if not splits:
         raise no_input(build)
@@ -104,19 +115,21 @@ def dry_run(build: Build, as_json: bool) -> int:
         "ignored_files": build.corpus.ignored(build.input),
         "reports": build.corpus.reports(build.input),
         "choices": build.choices,
+        "retry": outlook and outlook.to_json(),
     }
-    print(json.dumps(plan, indent=1, sort_keys=True) if as_json else _plan_text(plan))
+    print(json.dumps(plan, indent=1, sort_keys=True) if as_json else _plan_text(plan, outlook))
     return 0
 
 
-def _plan_text(plan: dict[str, Any]) -> str:
+def _plan_text(plan: dict[str, Any], outlook: Outlook | None) -> str:
     splits = ", ".join(
         f"{count} dealt out by group" if split == "own" else f"{split} {count}"
         for split, count in plan["splits"].items()
     )
     ignored = ", ".join(f"{extension or 'no extension'} {count}" for extension, count in plan["ignored_files"].items())
     lines = [
-        f"would make {plan['output']} from {plan['inputs']} inputs ({splits})",
+        f"would make {plan['output']} {'again ' if outlook else ''}from {plan['inputs']} inputs ({splits})",
+        *(outlook.lines() if outlook else ()),
         f"copies of each training piece: {plan['copies_of_a_training_piece']}",
         f"shards of each split: {plan['shards_of_a_split']}",
         f"files that are not read: {ignored or 'none'}",

@@ -23,7 +23,7 @@ from beam_pipelines.progress import Display
 from beam_pipelines.seal import PENDING
 from beam_pipelines.worker import command
 from media.storage import cannot_write
-from schemas.errors import Interrupted, UsageError
+from schemas.errors import Interrupted, StoppedByHand, UsageError
 from schemas.manifest import COMPLETED
 from schemas.registry import check_name, nearest
 
@@ -36,7 +36,7 @@ with without_unneeded_packages():
 _POLL_SECONDS = 0.2
 _KILL_SECONDS = 20.0
 _SILENCE_SECONDS = 1800.0
-_AGAIN = "What was finished is kept: run the same command again."
+_AGAIN = "What was finished is kept: run the same command again to continue."
 _TOLD_TO_STOP = f"the build was told to stop. {_AGAIN}"
 _ASKED_TO_STOP: ContextVar[threading.Event | None] = ContextVar("asked_to_stop", default=None)
 
@@ -190,7 +190,7 @@ def _losses(lost: list[str]) -> Iterator[None]:
 
 @contextmanager
 def terminated() -> Iterator[None]:
-    """Lets SIGTERM (a machine is taken away) end the build like a lost worker: with everything finished kept."""
+    """Lets SIGTERM (a machine is taken away) and Ctrl-C end the build like a lost worker: what is finished is kept."""
     asked = threading.Event()
 
     def stop(number: int, frame: object) -> None:
@@ -204,6 +204,8 @@ def terminated() -> Iterator[None]:
     before, known = signal.signal(signal.SIGTERM, stop), _ASKED_TO_STOP.set(asked)
     try:
         yield
+    except KeyboardInterrupt as request:
+        raise StoppedByHand(f"stopped by Ctrl-C. {_AGAIN}") from request
     finally:
         _ASKED_TO_STOP.reset(known)
         signal.signal(signal.SIGTERM, before)

@@ -12,25 +12,29 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from itertools import zip_longest
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice, zip_longest
 from typing import Any
 
-from beam_pipelines.config import FREE, LIMITS, Build, code_version
+from beam_pipelines.config import FREE, LIMITS, Build, code_version, differences
+from beam_pipelines.corpora.corpus import Item, item_line
 from beam_pipelines.folder import Folder, write_lines, write_value
 from beam_pipelines.limits import MEASURED
-from beam_pipelines.listing import read_part
+from beam_pipelines.listing import checked_items, read_part
+from beam_pipelines.outlook import Outlook
 from beam_pipelines.quarantine import QUARANTINE
 from beam_pipelines.seal import read_seal
+from beam_pipelines.survey import report_from_json
 from schemas.documents import parse_json, read_json
 from schemas.errors import UsageError
 from schemas.hashing import file_sha256
 from schemas.manifest import MANIFEST, read_manifest
-from schemas.naming import index_name
+from schemas.naming import index_name, readable
 
 LEDGER, SURVEY, SHARDS = "items.jsonl", "rebuild/survey.jsonl", "rebuild/shards.jsonl"
 _LONGEST_LINE = 64 << 20
-_ANEW = "Make the dataset anew: the same command with --overwrite in place of --retry-quarantined."
+_OVERWRITE = "the same command with --overwrite in place of --retry-quarantined"
+_ANEW = f"Make the dataset anew: {_OVERWRITE}."
 
 
 def check_retry(build: Build) -> None:
@@ -38,11 +42,11 @@ def check_retry(build: Build) -> None:
     _check_sealed(build.output)
     there = _object(build.output, "config.json")
     now = build.choices
-    names = sorted(name for name in {*there, *now} - FREE - LIMITS if there.get(name) != now.get(name))
-    if names:
-        sides = "; ".join(f"{name} there {there.get(name)}, now {now.get(name)}" for name in names)
+    fixed = {*there, *now} - FREE - LIMITS
+    sides = differences(*({name: side.get(name) for name in fixed} for side in (there, now)))
+    if sides:
         raise UsageError(
-            f"{build.output}: --retry-quarantined may change limits only, and this differs: {sides}. "
+            f"{build.output}: --retry-quarantined may change limits only, and this differs: {'; '.join(sides)}. "
             f"Repeat the dataset's settings (--config {os.path.join(build.output, 'config.json')}). {_ANEW}"
         )
     for name in ("item_seconds", "item_megabytes"):
@@ -73,35 +77,51 @@ def _object(output: str, name: str) -> dict[str, Any]:
     return value
 
 
-def take_over(build: Build, folder: Folder, parts: int) -> None:
+def take_over(build: Build, folder: Folder, parts: int) -> Outlook:
     """Puts into the folder of a build what its finished dataset carries: reports to be kept, and shards.
 
     Raises:
         UsageError: there are inputs that the dataset does not know, or some are gone.
     """
+    with _as_a_build_writes(build):
+        return _take_over(build, folder, parts)
+
+
+def foreseen(build: Build) -> Outlook:
+    """What `take_over` would find. Nothing is written; raises UsageError as that does."""
+    outlook = Outlook(not _of_this_code(build))
+    with _as_a_build_writes(build):
+        for pair in _matched(build, checked_items(build)):
+            _kept(build, *pair, outlook)
+    return outlook
+
+
+@contextlib.contextmanager
+def _as_a_build_writes(build: Build) -> Iterator[None]:
     try:
-        _take_over(build, folder, parts)
+        yield
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise UsageError(
             f"{build.output}: {SURVEY} or {SHARDS} is not what a build writes ({error!r}). {_ANEW}"
         ) from error
 
 
-def _take_over(build: Build, folder: Folder, parts: int) -> None:
-    same_code = _object(build.output, "provenance.json").get("code_version") == code_version()
-    known = _known(build)
+def _of_this_code(build: Build) -> bool:
+    return bool(_object(build.output, "provenance.json").get("code_version") == code_version())
+
+
+def _take_over(build: Build, folder: Folder, parts: int) -> Outlook:
+    outlook = Outlook(not _of_this_code(build))
+    pairs = _matched(build, chain.from_iterable(read_part(folder, part)[1] for part in range(parts)))
     for part in range(parts):
-        items = read_part(folder, part)[1]
-        pairs = [next(known, None) for _ in items]
-        for item, pair in zip(items, pairs, strict=True):
-            _check_item(build, json.loads(json.dumps(vars(item))), pair and pair[0]["item"])
-        write_lines(folder.kept(part), [_kept(*pair, same_code) for pair in pairs if pair])
-    if left := next(known, None):
-        _check_item(build, None, left[0]["item"])
+        of_part = islice(pairs, len(read_part(folder, part)[1]))
+        write_lines(folder.kept(part), [_kept(build, *pair, outlook) for pair in of_part])
+    next(pairs, None)  # hears of what is left over, which is gone
     names = {shard.name for shard in read_manifest(build.output).shards}
     for report in _lines(os.path.join(build.output, SHARDS)):
         if report["shard"]["name"] in names:  # a name from elsewhere might lead out of the folder
             _link_shard(build, folder, report)
+    return outlook
 
 
 def _lines(path: str) -> Iterator[Any]:
@@ -120,20 +140,45 @@ def _known(build: Build) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         yield report, line
 
 
-def _check_item(build: Build, now: dict[str, Any] | None, there: dict[str, Any] | None) -> None:
-    if now == there:
-        return
-    names = [(item or {}).get("name", "nothing") for item in (there, now)]
-    what = f"{names[0]} there, {names[1]} now" if names[0] != names[1] else f"{names[0]} is listed otherwise now"
-    raise UsageError(f"{build.output}: it is of other inputs than {build.input or build.corpus.name}: {what}. {_ANEW}")
+def _matched(build: Build, items: Iterable[Item]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Report and line of the ledger of every item. Raises UsageError where those are not the dataset's inputs."""
+    for item, pair in zip_longest(items, _known(build)):
+        if item is None or pair is None or pair[0]["item"] != _plain(item):
+            raise _other_inputs(build)
+        yield pair
 
 
-def _kept(report: dict[str, Any], line: dict[str, Any], same_code: bool) -> dict[str, Any]:
+def _plain(item: Item) -> dict[str, Any]:
+    return dict(json.loads(item_line(item)))
+
+
+def _other_inputs(build: Build) -> UsageError:
+    there = {report["item"]["name"]: report["item"] for report, _ in _known(build)}
+    now = {item.name: _plain(item) for item in checked_items(build)}
+    otherwise = [name for name in there if name in now and there[name] != now[name]]
+    kinds = (("gone", sorted(there.keys() - now.keys())), ("new", sorted(now.keys() - there.keys())))
+    said = [_counted(names, what) for what, names in (*kinds, ("listed otherwise", otherwise)) if names]
+    said += differences(there[otherwise[0]], now[otherwise[0]]) if otherwise else []
+    return UsageError(
+        f"{build.output}: --retry-quarantined reads the inputs of the dataset and no others, and "
+        f"{readable(build.input or build.corpus.name)} holds others by now: {'; '.join(said)}. "
+        f"Put back what is gone and take out what is new; or make the dataset anew from what is there: {_OVERWRITE}."
+    )
+
+
+def _counted(names: Sequence[str], what: str) -> str:
+    if len(names) == 1:
+        return f"1 input is {what}, {readable(names[0])}"
+    return f"{len(names)} inputs are {what}, for example {readable(names[0])}"
+
+
+def _kept(build: Build, report: dict[str, Any], line: dict[str, Any], outlook: Outlook) -> dict[str, Any]:
     """What the survey may do with a report: believe it where the bytes are the same, or only compare them."""
     refusal = report["refusal"]
     bad = bool(refusal and refusal["status"] == "quarantined")
     failed_later = line["status"] == "quarantined" and line["reason"] not in MEASURED
-    return {"report": report, "again": bad or failed_later, "believed": same_code}
+    outlook.add(build, report_from_json(report), line, bad or failed_later)
+    return {"report": report, "again": bad or failed_later, "believed": not outlook.other_code}
 
 
 def _link_shard(build: Build, folder: Folder, report: dict[str, Any]) -> None:

@@ -68,7 +68,7 @@ class DecideAll(_Stage):
             plan = decide(self.build, reports, self._ticks.done)
             write_plan(self.build, self.folder, reports, plan)
             endings = [Ending(report, decision) for report, decision in zip(reports, plan.decisions, strict=True)]
-            write_quarantine(self.folder, endings, self.build.max_bad)
+            write_quarantine(self.build, self.folder, endings)
             for shard in order_for_workers(work_of(self.build, reports, plan), self.workers):
                 yield shard, len(plan.shards[shard])
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import zipfile
 from dataclasses import dataclass, replace
 
 import pytest
@@ -14,7 +15,7 @@ from beam_pipelines.folder import Folder, read_value
 from beam_pipelines.outcome import reserve, told
 from beam_pipelines.seal import read_seal
 from beam_pipelines.verify import verify
-from schemas.errors import InputError, MachineError, MissingExtra, StrettoError, UsageError
+from schemas.errors import InputError, MachineError, MissingExtra, StoppedByHand, StrettoError, UsageError
 from schemas.hashing import file_sha256
 from schemas.manifest import read_manifest
 from schemas.music import Notes, Piece
@@ -225,6 +226,45 @@ def test_a_half_built_dataset_of_other_choices_is_refused_with_the_difference(tm
     with pytest.raises(UsageError, match=r"transpose there \[0\], now \[0, 1\]"):
         prepare(other, [], as_json=False)
     assert prepare(replace(other, overwrite=True), [], as_json=False) == 0
+
+
+def test_a_half_built_dataset_keeps_its_limits_and_the_ways_out_are_named(tmp_path):
+    build = half_built(tmp_path)
+    with pytest.raises(
+        UsageError, match=r"\(max_notes there 500000, now 90\)\. .*limits too.*--retry-quarantined.*add --ov"
+    ):
+        prepare(replace(build, max_notes=90), [], as_json=False)
+    assert prepare(build, [], as_json=False) == 0
+    assert prepare(replace(build, max_notes=90, retry_quarantined=True), [], as_json=False) == 0
+
+
+@pytest.mark.parametrize("kind", ["empty", "unlisted"])
+def test_an_input_that_is_refused_before_anything_is_made_leaves_nothing(tmp_path, kind):
+    (tmp_path / "in").mkdir()
+    if kind == "unlisted":
+        midi_folder(tmp_path / "in", 40)
+        (tmp_path / "only").write_text("none.mid\n" + "".join(f"{number:03d}.mid\n" for number in range(40)))
+    with pytest.raises(InputError):
+        prepare(build_of(tmp_path, only=str(tmp_path / "only") if kind == "unlisted" else None), [], as_json=False)
+    assert not {name for name in os.listdir(tmp_path) if name.startswith("out")}
+
+
+def test_nothing_written_names_the_archive_and_where_the_bad_are_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "songs.zip", "w") as archive:
+        archive.writestr("bad.mid", DAMAGED)
+    build = replace(build_of(tmp_path, max_bad="100%"), input=str(tmp_path / "songs.zip"))
+    with pytest.raises(InputError, match=r"songs\.zip: nothing can be written.*quarantine\.jsonl") as caught:
+        prepare(build, [], as_json=False)
+    assert os.path.exists(next(word for word in str(caught.value).split() if "quarantine.jsonl" in word).rstrip(","))
+
+
+def test_ctrl_c_says_how_to_continue(tmp_path, monkeypatch):
+    midi_folder(tmp_path / "in", 3)
+    with monkeypatch.context() as patch:
+        patch.setattr("beam_pipelines.build.gather_suspects", lambda _: exec("raise KeyboardInterrupt"))
+        with pytest.raises(StoppedByHand, match="stopped by Ctrl-C.*run the same command again to continue"):
+            prepare(build_of(tmp_path), [], as_json=False)
+    assert prepare(build_of(tmp_path), [], as_json=False) == 0
 
 
 def test_a_half_built_dataset_of_other_code_is_refused(tmp_path, monkeypatch):

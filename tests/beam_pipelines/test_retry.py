@@ -11,8 +11,9 @@ import pytest
 from beam_pipelines.build import prepare
 from beam_pipelines.corpora.midi import MidiFolder
 from beam_pipelines.verify import verify
-from schemas.errors import MachineError, UsageError
+from schemas.errors import InputError, MachineError, UsageError
 from schemas.hashing import file_sha256
+from schemas.representations.events import Events
 from tests.beam_pipelines.midi_files import build_of, midi_folder, write_piece
 from tests.beam_pipelines.test_build import DAMAGED
 from tests.beam_pipelines.tiny_dataset import made_piece, seal
@@ -204,18 +205,63 @@ def test_an_input_that_is_new_gone_or_changed_is_refused_by_name(finished):
     retried, folder, before = replace(finished, retry_quarantined=True), Path(finished.input), content(finished.output)
     kept = (folder / "002.mid").read_bytes()
     write_piece(folder, "new.mid", made_piece(5))
-    with pytest.raises(UsageError, match=r"midi/new\.mid now"):
+    with pytest.raises(UsageError, match=r"1 input is new, midi/new\.mid\. Put back.*--overwrite in place of"):
         prepare(retried, [], as_json=False)
     (folder / "new.mid").unlink()
     (folder / "002.mid").unlink()
-    with pytest.raises(UsageError, match=r"midi/002\.mid there"):
+    (folder / "bad.mid").rename(folder / "bad.txt")
+    with pytest.raises(UsageError, match=r"2 inputs are gone, for example midi/002\.mid\. Put back"):
         prepare(retried, [], as_json=False)
+    (folder / "bad.txt").rename(folder / "bad.mid")
     write_piece(folder, "002.mid", made_piece(55))
     with pytest.raises(UsageError, match=r"midi/002\.mid: other bytes"):
         prepare(retried, [], as_json=False)
-    assert content(finished.output) == before
+    assert content(finished.output) == before and not os.path.exists(retried.building)
     (folder / "002.mid").write_bytes(kept)
     assert prepare(retried, [], as_json=False) == 0
+
+
+def test_what_a_lowered_limit_leaves_out_is_said_before_anything_is_done(finished, capsys):
+    retried = replace(finished, max_bytes=325, retry_quarantined=True, dry_run=True)
+    before, parsed_before = content(finished.output), parsed(finished)
+    assert prepare(retried, [], as_json=True) == 0
+    plan = json.loads(capsys.readouterr().out)
+    told = plan["retry"]
+    assert (told["inputs"], told["again"], told["let_in"]) == (10, 1, 0) and told["left_out"] > 0
+    assert prepare(retried, [], as_json=False) == 0
+    said = capsys.readouterr().out
+    assert f"they will be left out: {told['left_out']} of 10 inputs" in said and "--max-bytes allows 325" in said
+    assert content(finished.output) == before and parsed(finished) == parsed_before
+    assert not os.path.exists(retried.building)
+    raised = replace(finished, max_notes=100, retry_quarantined=True)
+    assert prepare(raised, [], as_json=False) == 0
+    said = capsys.readouterr().err
+    assert "within the limits given now: 1 inputs" in said and "left out" not in said
+
+
+def test_a_dry_run_of_a_retry_is_refused_where_the_retry_would_be(finished):
+    (Path(finished.input) / "002.mid").unlink()
+    with pytest.raises(UsageError, match=r"1 input is gone, midi/002\.mid"):
+        prepare(replace(finished, retry_quarantined=True, dry_run=True), [], as_json=False)
+
+
+def test_a_retry_that_failed_does_not_stand_in_the_way_of_one_with_other_limits(finished):
+    with pytest.raises(InputError, match=r"in: nothing can be written.*named in .*quarantine\.jsonl"):
+        prepare(replace(finished, retry_quarantined=True, max_notes=1), [], as_json=False)
+    retried = replace(finished, retry_quarantined=True, max_notes=100)
+    assert prepare(retried, [], as_json=False) == 0
+    assert content(retried.output) == anew(retried)
+
+
+def test_a_retry_and_a_replacement_at_once_are_refused(finished):
+    with pytest.raises(UsageError, match="Give one of both"):
+        prepare(replace(finished, retry_quarantined=True, overwrite=True), [], as_json=False)
+
+
+def test_a_refused_retry_tells_of_a_setting_what_differs_in_it_and_no_more(finished):
+    other = replace(finished, retry_quarantined=True, representation=Events(window=128))
+    with pytest.raises(UsageError, match=r"this differs: representation\.window there 64, now 128\. Repeat"):
+        prepare(other, [], as_json=False)
 
 
 def test_without_a_dataset_there_is_nothing_to_retry(tmp_path):
