@@ -33,12 +33,13 @@ def statistics(piece: Piece) -> dict[str, float]:
     }
 
 
+def means(pieces: Sequence[Piece]) -> dict[str, float]:
+    """Mean of each statistic over the pieces that have notes; empty where none has."""
+    rows = [statistics(piece) for piece in pieces if len(piece.notes)]
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} if rows else {}
+
+
 def differences(reference: Sequence[Piece], produced: Sequence[Piece]) -> dict[str, float]:
     """Mean of the produced pieces minus mean of the reference, by statistic; pieces without notes are left out."""
-    means = []
-    for pieces in (reference, produced):
-        rows = [statistics(piece) for piece in pieces if len(piece.notes)]
-        if not rows:
-            return {}
-        means.append({name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
-    return {name: means[1][name] - means[0][name] for name in means[0]}
+    real, made = means(reference), means(produced)
+    return {name: made[name] - real[name] for name in made} if real else {}
