@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import tomllib
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -66,6 +67,8 @@ def parse_json(
     text = data if isinstance(data, str) else utf8_text(data, where)
     try:
         value = _decoder(raw, unique_keys).decode(text)
+    except _LongIntegerError as error:
+        raise InputError(f"{where}: {_long_integer(text)}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: is no JSON that can be read: {error}") from error
     if b"\\" in raw and (b"\\ud" in raw or b"\\uD" in raw):
@@ -89,8 +92,10 @@ def parse_toml(data: bytes | str, where: str, limit_bytes: int = LARGEST_TOML, d
         value = tomllib.loads(text)
     except RecursionError as error:
         raise InputError(f"{where}: nested more than {depth} deep. Write fewer tables inside each other.") from error
-    except ValueError as error:
+    except tomllib.TOMLDecodeError as error:
         raise InputError(f"{where}: is no TOML that can be read: {error}") from error
+    except ValueError as error:  # all that it says beside: Python's own words on integers of thousands of digits
+        raise InputError(f"{where}: {_long_integer(text)}") from error
     _check_values(where, value, depth)
     return value
 
@@ -183,10 +188,39 @@ def _may_hold_long_integer(data: bytes) -> bool:
     return bool((fours[:-4] & fours[4:]).any())
 
 
+class _LongIntegerError(ValueError):
+    """An integer has too many digits."""
+
+
 def _integer(digits: str) -> int:
     if len(digits) > LONGEST_INTEGER:
-        raise ValueError(f"an integer of {len(digits)} digits; at most {LONGEST_INTEGER} are read")
+        raise _LongIntegerError
     return int(digits)
+
+
+_DIGITS = re.compile(r"[0-9][0-9_]*")
+_KEY_BEFORE = re.compile(r"(?:\"([^\"\n]+)\"|'([^'\n]+)'|([A-Za-z0-9_-]+))\s*$")
+_LONGEST_KEY = 100
+
+
+def _long_integer(text: str) -> str:
+    """What is wrong with a document that holds an integer of too many digits: which key has it, where a key has it."""
+    found = "an integer of too many digits"
+    # As much as any configuration file has: no more time is spent on a sentence.
+    for digits in _DIGITS.finditer(text, 0, LARGEST_TOML):
+        count = len(digits[0].replace("_", ""))
+        if count > LONGEST_INTEGER:
+            found = f"an integer of {count} digits"
+            if key := _key_before(text[max(0, digits.start() - 2 * _LONGEST_KEY) : digits.start()]):
+                found = f"{key!r} is {found}"
+                break
+    return f"{found}; at most {LONGEST_INTEGER} are read. Write a smaller number."
+
+
+def _key_before(text: str) -> str:
+    text = text.rstrip("+-").rstrip()
+    key = _KEY_BEFORE.search(text[:-1]) if text.endswith((":", "=")) else None
+    return (key[1] or key[2] or key[3])[:_LONGEST_KEY] if key else ""
 
 
 def _number(digits: str) -> float:
@@ -250,19 +284,25 @@ def _dotted_parts(text: str) -> int:
 
 def _check_values(where: str, value: Any, depth: int) -> None:
     """Refuses a parsed value that is too deep, or holds a number that JSON would refuse; no recursion."""
-    level: list[Any] = [value]
+    level: list[tuple[str, Any]] = [("", value)]
     for _ in range(depth + 1):
-        for item in level:
-            _check_number(where, item)
-        containers = [item for item in level if isinstance(item, dict | list)]
+        for key, item in level:
+            _check_number(f"{where}: {key[:_LONGEST_KEY]!r} holds" if key else f"{where}: holds", item)
+        containers = [(key, item) for key, item in level if isinstance(item, dict | list)]
         if not containers:
             return
-        level = [inner for item in containers for inner in (item.values() if isinstance(item, dict) else item)]
+        level = [inner for key, item in containers for inner in _keyed(key, item)]
     raise InputError(f"{where}: nested more than {depth} deep. Write fewer tables inside each other.")
 
 
+def _keyed(key: str, container: dict[str, Any] | list[Any]) -> Iterable[tuple[str, Any]]:
+    """What a container holds, each with the key that is nearest to it."""
+    return container.items() if isinstance(container, dict) else ((key, item) for item in container)
+
+
 def _check_number(where: str, item: Any) -> None:
+    """Raises InputError for a number that is none to compute with; `where` says who holds it."""
     if isinstance(item, float) and not math.isfinite(item):
-        raise InputError(f"{where}: holds {item}, which is no number to compute with.")
+        raise InputError(f"{where} {item}, which is no number to compute with.")
     if isinstance(item, int) and abs(item) >= 10**LONGEST_INTEGER:
-        raise InputError(f"{where}: holds an integer of more than {LONGEST_INTEGER} digits.")
+        raise InputError(f"{where} an integer of more than {LONGEST_INTEGER} digits.")
