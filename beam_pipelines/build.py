@@ -190,15 +190,27 @@ def check_half_built(build: Build, folder: Folder) -> None:
         )
     if state is None or state["build_fingerprint"] == build.fingerprint:
         return
-    again = build.retry_quarantined and state.get("retry")  # half of a retry is soon made again
+    # Half of a retry is soon made again; one that is whole but for its name is another matter.
+    again = build.retry_quarantined and state.get("retry") and not is_pending(folder.root)
     if not build.overwrite and not again:
-        raise UsageError(
-            f"{folder.root}: a half-built dataset of another build is there ({_difference(build, state)}). "
-            "What has begun keeps its settings, limits too. Finish it with that build's settings, after which "
-            "--retry-quarantined changes limits; or choose another --output; or throw it away and begin anew: "
-            f"{'with --overwrite in place of --retry-quarantined' if build.retry_quarantined else 'add --overwrite'}."
-        )
+        raise UsageError(f"{folder.root}: a half-built dataset of another build is there {_ways_out(build, state)}")
     _throw_away(folder)
+
+
+def _ways_out(build: Build, state: Mapping[str, Any]) -> str:
+    """What differs between a half-built dataset and this build, and what can be done."""
+    there = state.get("choices", {})
+    changed = differences(there, build.choices) if there else []
+    adding = "with --overwrite in place of --retry-quarantined" if build.retry_quarantined else "add --overwrite"
+    others = f"Or choose another --output; or throw it away and begin anew: {adding}."
+    if not changed:
+        return (
+            f"(its choices are the same, the code of this program has changed). Finish it with that version. {others}"
+        )
+    return (
+        f"({'; '.join(changed)}). What has begun keeps its settings, limits too. Finish it with the settings of that "
+        f"build; then --retry-quarantined can change limits. {others}"
+    )
 
 
 def _throw_away(folder: Folder) -> None:
@@ -210,12 +222,6 @@ def _throw_away(folder: Folder) -> None:
             shutil.rmtree(path)
         elif os.path.lexists(path):
             os.unlink(path)
-
-
-def _difference(build: Build, state: Mapping[str, Any]) -> str:
-    there = state.get("choices", {})
-    changed = differences(there, build.choices) if there else []
-    return "; ".join(changed) or "its choices are the same, the code of this program has changed"
 
 
 def now() -> str:
