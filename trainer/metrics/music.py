@@ -36,13 +36,14 @@ _ROWS = (
     ("voice_leading", "out_of_range", "notes out of range a bar"),
     ("voice_leading", "dissonant_beats", "dissonant beats, share"),
     ("structure", "repeated", "{unit} that were there before, share"),
-    ("structure", "similar_chroma", "alike in chroma, neighbouring {unit}"),
+    ("structure", "exact.3", "equal four {unit} later, share"),
+    ("structure", "similar_chroma.0", "alike in chroma, neighbouring {unit}"),
     ("structure", "novelty_chroma", "novelty of borders in chroma"),
-    ("structure", "information_bits", "bits an interval tells of the next"),
+    ("structure", "information_bits.0", "bits an interval tells of the next"),
     ("structure", "short_notes", "short notes, share"),
     ("structure", "lonely_notes", "lonely notes, share"),
 )
-"""Group, figure and its words in the table; of a list the first value is shown."""
+"""Group, figure (of a list the place) and its words in the table."""
 
 
 def measure(produced: Sequence[Piece], reference: Sequence[Piece], seed: int) -> Figures:
@@ -76,7 +77,7 @@ def table_lines(figures: Mapping[str, Any]) -> list[str]:
     columns = [name for name in COLUMNS if name in figures]
     lines = [f"{'music':<40}" + "".join(f"{name:>10}" for name in columns)]
     for group, name, words in _ROWS:
-        values = [_shown(figures[column].get(group, {}).get(name)) for column in columns]
+        values = [_shown(figures[column].get(group, {}), name) for column in columns]
         if any(value != "-" for value in values):
             lines.append(f"  {words.format(unit=figures['unit']):<38}" + "".join(f"{value:>10}" for value in values))
     if len(columns) == 1:
@@ -114,6 +115,8 @@ def _apart(cells: Cells, name: str, seed: int) -> Array:
     return np.stack(voices, axis=1)
 
 
-def _shown(value: Any) -> str:
-    value = value[0] if isinstance(value, list) else value
+def _shown(figures: Mapping[str, Any], name: str) -> str:
+    name, _, place = name.partition(".")
+    value = figures.get(name)
+    value = value[int(place)] if place and value else value
     return "-" if value is None else f"{value:.3f}"
