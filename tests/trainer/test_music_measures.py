@@ -6,7 +6,7 @@ import numpy as np
 
 from schemas.grid import piece_of
 from schemas.music import Notes, Piece
-from trainer.metrics.music import COLUMNS, measure, table_lines
+from trainer.metrics.music import COLUMNS, measure, similarity_picture, table_lines
 
 
 def chorale(seed, bars=8):
@@ -83,3 +83,7 @@ def test_the_table_has_a_line_for_what_was_counted_and_none_for_what_was_not():
 def test_every_figure_is_a_number_or_nothing():
     found = measure([chorale(0), piano(3)], [chorale(1)], seed=0)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_a_piece_can_be_looked_at_as_a_picture_of_its_self_similarity():
+    assert similarity_picture(chorale(0)).startswith(b"\x89PNG")

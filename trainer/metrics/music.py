@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from media.plot import matrix_png
 from schemas.grid import VOICES, Cells, cells_of
 from schemas.hashing import generator
 from schemas.music import Piece
 from trainer.metrics.bars import Bars, in_voices, laid_out, unit_of
-from trainer.metrics.structure import structure
+from trainer.metrics.structure import chroma_features, self_similarity, structure
 from trainer.metrics.style import differences, means
 from trainer.metrics.voice_leading import QUARTERS_A_BAR, faults, rates
 
@@ -83,6 +84,13 @@ def table_lines(figures: Mapping[str, Any]) -> list[str]:
     if len(columns) == 1:
         lines.append("  no pieces of the corpus to compare with")
     return lines
+
+
+def similarity_picture(piece: Piece) -> bytes:
+    """How alike the bars or seconds of a piece are in chroma, as a PNG. Raises MissingExtra without Pillow."""
+    unit = unit_of([piece])
+    similarity = self_similarity(chroma_features(laid_out(piece, unit)))
+    return matrix_png(similarity, f"{piece.name}: self-similarity in chroma", unit.removesuffix("s"), "cosine")
 
 
 def _column(given: Sequence[Piece], pieces: Sequence[Piece], bars: Sequence[Bars], voices: bool) -> Figures:
