@@ -44,12 +44,12 @@ def cached(model: Any, given: np.ndarray, noise: np.ndarray) -> Callable[[], np.
     from trainer.layers.decoding import Decoding
 
     decoding = Decoding(model, current().compile_function, Sampler(), WINDOW)
-    caches = decoding.caches(given[None], 1)
+    state = decoding.state(given[None], 1)
     tokens = np.zeros((1, WINDOW), np.int32)
     tokens[0, : len(given)] = given
 
     def run() -> np.ndarray:
-        found, _ = decoding.fill(tokens, caches, noise, len(given), WINDOW)
+        found, _ = decoding.fill(tokens, state, noise, len(given), WINDOW)
         return np.asarray(ops.convert_to_numpy(found))[0, len(given) :]
 
     return run

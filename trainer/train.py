@@ -138,7 +138,7 @@ def check_init(run: Run, config: Config) -> None:
     if not source or not os.path.isdir(source):
         return  # a run that continues has weights of its own; a new one is told when they are looked for
     old = read_config(source)
-    network = [name for name in differences(old, config) if name == "family" or name.startswith("model.")]
+    network = [name for name in differences(with_defaults(old), config) if name == "family" or name.startswith("model.")]
     network = [name for name in network if name not in SAME_WEIGHTS]
     if canonical_json(old["data"]["features"]) != canonical_json(config["data"]["features"]):
         network.append("features of the data")

@@ -1,6 +1,6 @@
-"""Checks of the layers and of the Music Transformer that run inside one process of one backend.
+"""Checks of the layers and of the families that predict the next token, inside one process of one backend.
 
-`python model_checks.py BACKEND` runs them all and prints {check: "" or what failed}; test_music_transformer.py calls it
+`python model_checks.py BACKEND` runs them all and prints {check: "" or what failed}; test_token_models.py calls it
 once for each backend, because importing a backend costs seconds and a process can hold one only. What runs often is
 compiled, because JAX compiles each operation by itself otherwise.
 """
@@ -15,6 +15,10 @@ from pathlib import Path
 import numpy as np
 
 WINDOW, VOCABULARY = 16, 40
+VOICES, METRE = 4, 3
+POSITIONS = ("relative", "sinusoidal", "rotary")
+KINDS = (*POSITIONS, "places", "recurrent")
+"""What is checked: the Music Transformer by its positions, a rotary one that knows voices and metre, and an LSTM."""
 
 
 @cache
@@ -29,13 +33,24 @@ def setup():
     return task, token_features(WINDOW, VOCABULARY + 1)
 
 
+def task_of(kind, **settings):
+    """The task of a kind."""
+    from trainer.models.performance_rnn import PerformanceRNN
+
+    places = {"voices": VOICES, "metre": METRE}
+    if kind == "recurrent":
+        return PerformanceRNN(layers=2, hidden=16, **{**places, **settings})
+    if kind == "places":
+        settings = {"positions": "rotary", **places, **settings}
+    return replace(setup()[0], **{"positions": kind, **settings})
+
+
 @cache
-def model_of(positions, clip=False):
+def model_of(kind, clip=False):
     """A built model whose weights come from NumPy."""
     from trainer.layers.initial import draw_initial
 
-    task, features = setup()
-    model = replace(task, positions=positions, clip_distance=clip).build(features)
+    model = task_of(kind, **({"clip_distance": True} if clip else {})).build(setup()[1])
     draw_initial(model, 0)
     return model
 
@@ -45,15 +60,15 @@ def tokens_of(rows, length=WINDOW, seed=0):
     return np.random.default_rng(seed).integers(0, VOCABULARY, (rows, length)).astype(np.int32)
 
 
-def batch_of(tokens, lengths):
-    """A batch of records: what lies behind a row's length is padding."""
+def batch_of(tokens, lengths, start=0):
+    """A batch of records from the same place of their pieces: what lies behind a row's length is padding."""
     tokens = tokens.astype(np.uint16)
     for row, length in zip(tokens, lengths, strict=True):
         row[length:] = VOCABULARY + 1
     return {
         "tokens": tokens,
-        "start_token": np.zeros(len(tokens), np.int64),
-        "piece_tokens": np.array(lengths, np.int64),
+        "start_token": np.full(len(tokens), start, np.int64),
+        "piece_tokens": np.array(lengths, np.int64) + start,
         "example_weight": np.ones(len(tokens), np.float32),
     }
 
@@ -66,23 +81,28 @@ def array(tensor):
 
 
 @cache
-def forward_of(positions, clip=False):
-    """The compiled model: ids -> logits, both NumPy."""
+def forward_of(kind, clip=False):
+    """The compiled model: ids, and where they begin in their pieces -> logits, NumPy."""
     from trainer.backends import current
 
-    model = model_of(positions, clip)
-    compiled = current().compile_function(model, lambda tokens: model(tokens))
-    return lambda tokens: array(compiled(np.asarray(tokens, np.int32)))
+    model = model_of(kind, clip)
+    compiled = current().compile_function(model, lambda tokens, start: model(tokens, start=start))
+
+    def forward(tokens, start=0):
+        starts = np.broadcast_to(np.asarray(start, np.int32), len(tokens))
+        return array(compiled(np.asarray(tokens, np.int32), np.ascontiguousarray(starts)))
+
+    return forward
 
 
 @cache
-def compiled_loss(positions):
+def compiled_loss(kind):
     """Total and weight in evaluation mode, compiled; takes the values of a batch in order of their names."""
     from trainer.backends import current
     from trainer.task import Context
 
     objective, context = setup()[0].objectives()[0], Context(False, 0, current().gradient)
-    model = model_of(positions)
+    model = model_of(kind)
 
     def loss(*values):
         names = ("example_weight", "piece_tokens", "start_token", "tokens")
@@ -91,16 +111,16 @@ def compiled_loss(positions):
     return current().compile_function(model, loss)
 
 
-def loss_of(batch, positions="relative"):
+def loss_of(batch, kind="relative"):
     """(total, weight) in evaluation mode, float64."""
-    total, weight = compiled_loss(positions)(*(batch[name] for name in sorted(batch)))
+    total, weight = compiled_loss(kind)(*(batch[name] for name in sorted(batch)))
     return float(array(total)), float(array(weight))
 
 
-def each_position(check):
-    """Runs a check for every kind of position."""
-    for positions in ("relative", "sinusoidal", "rotary"):
-        check(positions)
+def each_kind(check):
+    """Runs a check for every kind of model."""
+    for kind in KINDS:
+        check(kind)
 
 
 def relative_attention_equals_a_plain_loop():
@@ -144,14 +164,17 @@ def nothing_after_a_token_moves_its_logits():
 
     from trainer.backends import current
 
-    def check(positions):
-        model = model_of(positions)
+    def above_embedding(model, x):
+        for layer in getattr(model, "blocks", ()) or model.recurrent:
+            x = layer(x)[0] if model.name == "performance_rnn" else layer(x)
+        return model.logits(x if model.name == "performance_rnn" else model.norm(x))
+
+    def check(kind):
+        model = model_of(kind)
         stream = ops.convert_to_tensor(np.random.default_rng(2).normal(size=(1, WINDOW, 16)).astype(np.float32))
 
         def logits_at(place, x):
-            for block in model.blocks:
-                x = block(x)
-            chosen = model.logits(model.norm(x)) * ops.cast(ops.arange(WINDOW) == place, "float32")[None, :, None]
+            chosen = above_embedding(model, x) * ops.cast(ops.arange(WINDOW) == place, "float32")[None, :, None]
             return ops.sum(chosen * ops.arange(VOCABULARY, dtype="float32"))
 
         gradient = current().compile_function(
@@ -159,43 +182,68 @@ def nothing_after_a_token_moves_its_logits():
         )
         for place in (0, 5, WINDOW - 2):
             found = array(gradient(np.asarray(place, np.int32), stream))[0]
-            assert (found[place + 1 :] == 0).all(), (positions, place)
-            assert (np.abs(found[: place + 1]).max(axis=1) > 0).all(), (positions, place)
+            assert (found[place + 1 :] == 0).all(), (kind, place)
+            assert (np.abs(found[: place + 1]).max(axis=1) > 0).all(), (kind, place)
 
-    each_position(check)
+    each_kind(check)
 
 
-def one_token_at_a_time_with_a_cache_equals_the_whole():
+def one_token_at_a_time_with_a_state_equals_the_whole():
     from trainer.backends import current
 
-    def check(positions):
-        model, tokens = model_of(positions), tokens_of(3)
-        step = current().compile_function(model, lambda one, caches, at: model(one, cache=caches, position=at))
-        whole, caches, parts = forward_of(positions)(tokens), model.empty_cache(3, WINDOW), []
+    def check(kind):
+        model, tokens = model_of(kind), tokens_of(3)
+        step = current().compile_function(model, model.step)
+        whole, state, parts = forward_of(kind)(tokens, 7), model.empty_state(3, WINDOW), []
         for place in range(WINDOW):
-            logits, caches = step(tokens[:, place : place + 1], caches, np.asarray(place, np.int32))
-            parts.append(array(logits)[:, 0])
+            one = tokens[:, place : place + 1]
+            logits, state = step(one, state, np.asarray(place, np.int32), np.asarray(7, np.int32))
+            parts.append(array(logits))
         np.testing.assert_allclose(np.stack(parts, axis=1), whole, atol=1e-5)
 
-    each_position(check)
+    each_kind(check)
 
 
-def compiled_sampling_equals_sampling_without_a_cache():
+def compiled_sampling_equals_sampling_without_a_state():
     from trainer.backends import current
     from trainer.layers.decoding import Decoding
     from trainer.layers.sampling import Sampler
 
-    def check(positions):
-        model, given = model_of(positions), tokens_of(1)[0, :5]
+    def check(kind):
+        # Five tokens are read padded to eight: what lies behind them must leave no trace.
+        model, given = model_of(kind), tokens_of(1)[0, :5]
         decoding = Decoding(model, current().compile_function, Sampler("greedy"), WINDOW)
         found = np.concatenate([given, next(decoding.blocks(given, 2, np.random.default_rng(0)))[1]])
         slow = np.zeros(WINDOW + 1, np.int32)
         slow[:6] = [VOCABULARY, *given]
         for place in range(5, WINDOW):
-            slow[place + 1] = forward_of(positions)(slow[None, :-1])[0, place].argmax()
+            slow[place + 1] = forward_of(kind)(slow[None, :-1])[0, place].argmax()
         assert found.tolist() == slow[1:].tolist()
 
-    each_position(check)
+    each_kind(check)
+
+
+def voice_and_metre_follow_from_the_place_in_the_piece():
+    layer = model_of("places").places
+    found = array(layer(start=np.array([0, 7], np.int32), position=2, length=9))
+    voices, bars = array(layer.voice_vectors.value), array(layer.metre_vectors.value)
+    for row, start in enumerate((0, 7)):
+        for index in range(9):
+            place = start + 2 + index
+            expected = voices[place % VOICES] + bars[place // VOICES % METRE]
+            np.testing.assert_allclose(found[row, index], expected, atol=1e-6)
+
+
+def a_window_from_another_place_is_read_as_one_of_that_voice_and_metre():
+    for kind in ("places", "recurrent"):
+        tokens = tokens_of(2)
+        here, other = forward_of(kind)(tokens, 5), forward_of(kind)(tokens, 6)
+        np.testing.assert_allclose(here, forward_of(kind)(tokens, 5 + VOICES * METRE), atol=1e-6)
+        assert np.abs(here - other).max(axis=2).min() > 1e-4
+        np.testing.assert_allclose(forward_of(kind)(tokens, [5, 6]), [here[0], other[1]], atol=1e-6)
+        first, second = (loss_of(batch_of(tokens, [WINDOW, 9], start), kind) for start in (5, 6))
+        assert first[1] == second[1] == WINDOW + 9
+        assert abs(first[0] - second[0]) > 1e-3
 
 
 def sampling_slides_on_past_the_window_and_keeps_what_was_given():
@@ -203,16 +251,18 @@ def sampling_slides_on_past_the_window_and_keeps_what_was_given():
     from trainer.layers.decoding import Decoding
     from trainer.layers.sampling import Sampler
 
-    model, given = model_of("sinusoidal"), tokens_of(1, 40)[0]
-    decoding = Decoding(model, current().compile_function, Sampler("greedy"), WINDOW)
-    blocks = decoding.blocks(given, 1, np.random.default_rng(0))
-    found = [*given[-WINDOW // 2 :]]
-    for _ in range(3):
-        context = np.array([VOCABULARY, *found[-WINDOW // 2 :]])
-        block = next(blocks)[0]
-        assert len(block) == WINDOW // 2
-        assert block[0] == forward_of("sinusoidal")(context[None])[0, -1].argmax()
-        found += block.tolist()
+    for kind, grid in (("sinusoidal", 1), ("places", VOICES), ("recurrent", VOICES)):
+        model, given = model_of(kind), tokens_of(1, 42)[0]
+        decoding = Decoding(model, current().compile_function, Sampler("greedy"), WINDOW, grid)
+        blocks, found = decoding.blocks(given, 1, np.random.default_rng(0)), given.tolist()
+        for _ in range(3):
+            start = len(found) - WINDOW // 2
+            start -= start % grid
+            block = next(blocks)[0]
+            assert len(found) + len(block) == start + WINDOW
+            context = np.array([VOCABULARY, *found[start:]])
+            assert block[0] == forward_of(kind)(context[None], start)[0, -1].argmax(), kind
+            found += block.tolist()
 
 
 def equal_seeds_give_equal_samples_and_other_seeds_others():
@@ -272,8 +322,8 @@ def every_weight_gets_a_gradient():
     from trainer.backends import current
     from trainer.task import Context
 
-    def check(positions):
-        model, objective = model_of(positions), setup()[0].objectives()[0]
+    def check(kind):
+        model, objective = model_of(kind), setup()[0].objectives()[0]
         batch = batch_of(tokens_of(4), [WINDOW] * 4)
         context = Context(False, 0, current().gradient)
         variables = objective.variables(model)
@@ -284,9 +334,9 @@ def every_weight_gets_a_gradient():
         )()
         assert len(variables) == len(model.trainable_variables)
         for variable, grad in zip(variables, grads, strict=True):
-            assert np.abs(array(grad)).max() > 0, (positions, variable.path)
+            assert np.abs(array(grad)).max() > 0, (kind, variable.path)
 
-    each_position(check)
+    each_kind(check)
 
 
 def relative_attention_runs_at_twice_the_trained_length():
@@ -365,48 +415,65 @@ def a_few_steps_on_one_batch_lower_the_loss():
     from trainer.config import TrainSettings
     from trainer.layers.initial import draw_initial
 
-    task, features = setup()
-    model = replace(task, dropout=0.1).build(features)
-    draw_initial(model, 3)
-    update = Update(model, task.objectives(), TrainSettings(batch=4))
-    batch = batch_of(tokens_of(4), [WINDOW, 9, WINDOW, 5])
-    losses = [float(array(update(batch, 3e-3, step, (True,))["loss"])) for step in range(20)]
-    assert np.isfinite(losses).all()
-    assert losses[-1] < 0.8 * losses[0], losses
+    for kind in ("relative", "places", "recurrent"):
+        task = task_of(kind, dropout=0.1)
+        model = task.build(setup()[1])
+        draw_initial(model, 3)
+        update = Update(model, task.objectives(), TrainSettings(batch=4))
+        batch = batch_of(tokens_of(4), [WINDOW, 9, WINDOW, 5])
+        losses = [float(array(update(batch, 1e-2, step, (True,))["loss"])) for step in range(20)]
+        assert np.isfinite(losses).all()
+        assert losses[-1] < 0.8 * losses[0], (kind, losses)
 
 
 def paths_of_variables_are_the_same_in_a_second_model():
-    task, features = setup()
-    task = replace(task, dropout=0.1)
-    paths = [[variable.path for variable in task.build(features).variables] for _ in range(2)]
-    assert paths[0] == paths[1]
-    assert len(set(paths[0])) == len(paths[0])
-    assert "music_transformer/block_00/attention/distances" in paths[0]
+    expected = {
+        "relative": "music_transformer/block_00/attention/distances",
+        "places": "music_transformer/places/metre",
+        "recurrent": "performance_rnn/lstm_00/recurrent_kernel",
+    }
+    for kind, path in expected.items():
+        task = task_of(kind, dropout=0.1)
+        paths = [[variable.path for variable in task.build(setup()[1]).variables] for _ in range(2)]
+        assert paths[0] == paths[1]
+        assert len(set(paths[0])) == len(paths[0])
+        assert path in paths[0], paths[0]
+
+
+def voices_and_metre_add_their_tables_and_nothing_else():
+    plain, with_places = (
+        [item.path for item in task_of(kind, dropout=0.1).build(setup()[1]).variables] for kind in ("rotary", "places")
+    )
+    tables = ["music_transformer/places/voice", "music_transformer/places/metre"]
+    assert sorted([*plain, *tables]) == sorted(with_places)
 
 
 def mixed_precision_computes_in_bfloat16_and_answers_in_float32():
     import keras
 
-    task, features = setup()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        model = task.build(features)
-        assert {str(weight.dtype) for weight in model.weights} == {"float32"}
-        logits = model(tokens_of(1))
-        step, _ = model(tokens_of(1)[:, :1], cache=model.empty_cache(1, WINDOW), position=0)
-    finally:
-        keras.config.set_dtype_policy("float32")
-    assert model.blocks[0].attention.compute_dtype == "bfloat16"
-    assert str(keras.backend.standardize_dtype(logits.dtype)) == "float32"
-    np.testing.assert_allclose(array(step)[:, 0], array(logits)[:, 0], atol=0.1)
+    for kind in ("relative", "places", "recurrent"):
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        try:
+            model = task_of(kind).build(setup()[1])
+            assert {str(weight.dtype) for weight in model.weights} == {"float32"}
+            logits = model(tokens_of(1))
+            step, _ = model.step(tokens_of(1)[:, :1], model.empty_state(1, WINDOW), 0, 0)
+        finally:
+            keras.config.set_dtype_policy("float32")
+        inner = model.recurrent[0] if kind == "recurrent" else model.blocks[0].attention
+        assert inner.compute_dtype == "bfloat16"
+        assert str(keras.backend.standardize_dtype(logits.dtype)) == "float32"
+        np.testing.assert_allclose(array(step), array(logits)[:, 0], atol=0.1)
 
 
 CHECKS = (
     relative_attention_equals_a_plain_loop,
     distances_beyond_the_table_are_zero_or_clipped,
     nothing_after_a_token_moves_its_logits,
-    one_token_at_a_time_with_a_cache_equals_the_whole,
-    compiled_sampling_equals_sampling_without_a_cache,
+    one_token_at_a_time_with_a_state_equals_the_whole,
+    compiled_sampling_equals_sampling_without_a_state,
+    voice_and_metre_follow_from_the_place_in_the_piece,
+    a_window_from_another_place_is_read_as_one_of_that_voice_and_metre,
     sampling_slides_on_past_the_window_and_keeps_what_was_given,
     equal_seeds_give_equal_samples_and_other_seeds_others,
     samples_have_the_length_that_was_asked_for_and_begin_with_what_was_given,
@@ -419,6 +486,7 @@ CHECKS = (
     the_first_token_is_predicted_from_nothing,
     a_few_steps_on_one_batch_lower_the_loss,
     paths_of_variables_are_the_same_in_a_second_model,
+    voices_and_metre_add_their_tables_and_nothing_else,
     mixed_precision_computes_in_bfloat16_and_answers_in_float32,
 )
 

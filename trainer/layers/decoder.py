@@ -14,6 +14,7 @@ from keras import ops
 
 from schemas.hashing import stable_hash
 from trainer.layers.attention import Cache, CausalAttention
+from trainer.layers.places import PlaceEmbedding
 from trainer.layers.positions import sinusoids
 
 Tensor = Any
@@ -89,20 +90,30 @@ class Decoder(keras.Model):
         sinusoidal: whether sinusoids of the places are added to the embedding.
         blocks: the blocks, first to last.
         dropout: share of the embedding set to zero in training.
+        places: adds vectors of the tokens' places in their piece to the embedding, or None.
 
     Call arguments:
         tokens: ids [batch, token]; an id above BOS (padding) is read as BOS.
-        cache, position: one cache for each block, and the place, as in `CausalAttention`.
+        start: place in its piece of the window's first token, integers [batch], or a scalar for all.
+        cache, position: one cache for each block, and the place in the window, as in `CausalAttention`.
 
     Returns:
         float32 logits [batch, token, vocabulary]; with a cache also the new caches.
     """
 
     def __init__(
-        self, vocabulary: int, hidden: int, sinusoidal: bool, blocks: list[Block], dropout: float, **model: Any
+        self,
+        vocabulary: int,
+        hidden: int,
+        sinusoidal: bool,
+        blocks: list[Block],
+        dropout: float,
+        places: PlaceEmbedding | None = None,
+        **model: Any,
     ) -> None:
         super().__init__(**model)
         self.vocabulary, self.hidden, self.sinusoidal, self.blocks = vocabulary, hidden, sinusoidal, blocks
+        self.places = places
         normal = keras.initializers.RandomNormal(stddev=hidden**-0.5)
         self.embedding = keras.layers.Embedding(vocabulary + 1, hidden, embeddings_initializer=normal, name="embedding")
         self.dropout = Dropout(dropout, self.name, name="dropout")
@@ -114,15 +125,22 @@ class Decoder(keras.Model):
     def build(self, shape: tuple[int | None, ...]) -> None:
         """Builds every part for ids [batch, token]."""
         self.embedding.build(shape)
+        if self.places is not None:
+            self.places.build()
         inner = (*shape, self.hidden)
         for part in (*self.blocks, self.norm, self.logits):
             part.build(inner)
 
     def call(
-        self, tokens: Tensor, cache: list[Cache] | None = None, position: Tensor | int = 0, training: bool = False
+        self,
+        tokens: Tensor,
+        start: Tensor | int = 0,
+        cache: list[Cache] | None = None,
+        position: Tensor | int = 0,
+        training: bool = False,
     ) -> Any:
         """See the class."""
-        x = self._embed(tokens, position, training)
+        x = self._embed(tokens, start, position, training)
         if cache is None:
             for block in self.blocks:
                 x = block(x, training=training)
@@ -133,12 +151,32 @@ class Decoder(keras.Model):
             caches.append(new)
         return self.logits(self.norm(x)), caches
 
-    def _embed(self, tokens: Tensor, position: Tensor | int, training: bool) -> Tensor:
-        x = self.embedding(ops.minimum(ops.cast(tokens, "int32"), self.vocabulary)) * self.hidden**0.5
+    def _embed(self, tokens: Tensor, start: Tensor | int, position: Tensor | int, training: bool) -> Tensor:
+        x = self.embedding(ops.minimum(ops.cast(tokens, "int32"), self.vocabulary))
+        if self.places is not None:
+            x = x + self.places(start=start, position=position, length=tokens.shape[1])
+        x = x * self.hidden**0.5
         if self.sinusoidal:
             x = x + ops.cast(sinusoids(ops.arange(tokens.shape[1]) + position, self.hidden), x.dtype)
         return self.dropout(x, training=training)
 
-    def empty_cache(self, batch: int, length: int) -> list[Cache]:
-        """Caches for `length` places."""
-        return [block.attention.empty_cache(batch, length) for block in self.blocks]
+    # === One token after the other: `trainer.layers.decoding.Stepwise` ===
+
+    def empty_state(self, batch: int, window: int) -> list[Tensor]:
+        """Keys and values of `window` places, all zero."""
+        return [part for block in self.blocks for part in block.attention.empty_cache(batch, window)]
+
+    def read(self, tokens: Tensor, length: Tensor, window: int, start: Tensor) -> list[Tensor]:
+        """Keys and values of ids [batch, token]; the places from `length` on are written again before they are read."""
+        _, state = self._cached(tokens, self.empty_state(tokens.shape[0], window), 0, start)
+        return state
+
+    def step(self, tokens: Tensor, state: list[Tensor], position: Tensor, start: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Float32 logits [batch, vocabulary] after ids [batch, 1] at a place, and the keys and values with theirs."""
+        logits, state = self._cached(tokens, state, position, start)
+        return logits[:, 0], state
+
+    def _cached(self, tokens: Tensor, state: list[Tensor], position: Any, start: Any) -> tuple[Tensor, list[Tensor]]:
+        paired = list(zip(state[::2], state[1::2], strict=True))
+        logits, caches = self(tokens, start=start, cache=paired, position=position)
+        return logits, [part for cache in caches for part in cache]

@@ -2,5 +2,6 @@
 
 FAMILIES: dict[str, str] = {
     "music-transformer": "trainer.models.music_transformer:MusicTransformer",
+    "performance-rnn": "trainer.models.performance_rnn:PerformanceRNN",
 }
 """Name -> "module:Class"."""

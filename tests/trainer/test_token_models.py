@@ -1,4 +1,4 @@
-"""The Music Transformer on both backends: each runs all its checks in one process, and each check is a test here."""
+"""The families that predict the next token, on both backends: each runs all checks in one process, one test a check."""
 
 import importlib.util
 import json
