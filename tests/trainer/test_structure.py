@@ -108,13 +108,14 @@ def test_a_piece_without_notes_has_no_figures():
     assert structure([])["exact"] == [None] * 16
 
 
-def test_shuffling_keeps_every_bar_and_hangs_on_seed_and_name():
+def test_shuffling_keeps_every_bar_and_hangs_on_seed_and_key():
     laid = laid_out(piece([A, B, C, HIGH_A] * 4), BARS)
-    other = laid.shuffled(1)
+    other = laid.shuffled(1, 0)
     assert sorted(unit.tobytes() for unit in other.roll) == sorted(unit.tobytes() for unit in laid.roll)
     assert (other.roll != laid.roll).any()
-    assert (other.roll == laid.shuffled(1).roll).all()
-    assert (other.roll != laid.shuffled(2).roll).any()
+    assert (other.roll == laid.shuffled(1, 0).roll).all()
+    assert (other.roll != laid.shuffled(2, 0).roll).any()
+    assert (other.roll != laid.shuffled(1, 1).roll).any()
     assert (other.start[1:] >= other.start[:-1]).all()
     assert structure([other])["repeated"] == structure([laid])["repeated"]
 
@@ -122,7 +123,7 @@ def test_shuffling_keeps_every_bar_and_hangs_on_seed_and_name():
 def test_shuffling_destroys_what_hangs_on_distance():
     laid = laid_out(piece([A, B, C, HIGH_A] * 16), BARS)
     assert structure([laid])["exact"][3] == 1
-    assert structure([laid.shuffled(0)])["exact"][3] < 0.5
+    assert structure([laid.shuffled(0, 0)])["exact"][3] < 0.5
 
 
 def test_similarity_is_one_for_equal_units_and_zero_for_silence():

@@ -34,7 +34,6 @@ class Bars:
     """One piece, laid out.
 
     Attributes:
-        name: of the piece; the order of a shuffle hangs on it.
         beat: how long a beat is, in units: a quarter note of the first bar, or half a second.
         start: onsets in units, float64 [note], sorted, then by pitch.
         end: where the notes end, likewise.
@@ -42,7 +41,6 @@ class Bars:
         roll: 0, SOUNDS or STRUCK, uint8 [unit, step, pitch]; every note takes a step at least.
     """
 
-    name: str
     beat: float
     start: Array
     end: Array
@@ -60,9 +58,9 @@ class Bars:
         end = np.minimum(self.end[kept], units)
         return replace(self, start=self.start[kept], end=end, pitch=self.pitch[kept], roll=self.roll[:units])
 
-    def shuffled(self, seed: int) -> "Bars":
-        """The same units in a random order; notes move with their onset, and each unit of the roll stays as it was."""
-        order = generator(seed, self.name, "shuffled bars").permutation(self.units)
+    def shuffled(self, seed: int, key: object) -> "Bars":
+        """The same units in a random order of (seed, key): notes move with their onset, units of the roll unchanged."""
+        order = generator(seed, key, "shuffled bars").permutation(self.units)
         unit = np.clip(np.floor(self.start + _SLACK).astype(np.int64), 0, max(self.units - 1, 0))
         moved = np.argsort(order)[unit] - unit
         start = self.start + moved
@@ -90,7 +88,7 @@ def laid_out(piece: Piece, unit: str) -> Bars:
     kept = start < MAX_UNITS
     start, end = start[kept], np.minimum(np.maximum(start, end)[kept], MAX_UNITS)
     pitch = notes.pitch[kept].astype(np.int64)
-    return Bars(piece.name, beat, start, end, pitch, _roll(start, end, pitch))
+    return Bars(beat, start, end, pitch, _roll(start, end, pitch))
 
 
 def _in_seconds(piece: Piece, notes: Notes) -> tuple[Array, Array, float]:

@@ -102,9 +102,10 @@ def _column(given: Sequence[Piece], pieces: Sequence[Piece], bars: Sequence[Bars
 
 
 def _shuffled(pieces: Sequence[Piece], bars: Sequence[Bars], voices: bool, seed: int) -> Figures:
-    figures: Figures = {"structure": structure([piece.shuffled(seed) for piece in bars])}
+    """The orders hang on the places of the pieces, because decoded pieces may all have one name."""
+    figures: Figures = {"structure": structure([piece.shuffled(seed, place) for place, piece in enumerate(bars)])}
     if voices:
-        cells = [_apart(cells_of(piece, _STEPS_PER_QUARTER), piece.name, seed) for piece in pieces]
+        cells = [_apart(cells_of(piece, _STEPS_PER_QUARTER), place, seed) for place, piece in enumerate(pieces)]
         figures["voice_leading"] = _voice_leading(cells)
     return figures
 
@@ -114,11 +115,11 @@ def _voice_leading(pieces: Sequence[Cells]) -> dict[str, float | None]:
     return {name: None if isnan(value) else value for name, value in found.items()}
 
 
-def _apart(cells: Cells, name: str, seed: int) -> Array:
+def _apart(cells: Cells, place: int, seed: int) -> Array:
     """The whole bars of each voice in an order of its own; what is left after the last whole bar is gone."""
     steps = QUARTERS_A_BAR * _STEPS_PER_QUARTER
     bars = cells[: len(cells) // steps * steps].reshape(-1, steps, len(VOICES))
-    orders = [generator(seed, name, f"shuffled {voice}").permutation(len(bars)) for voice in VOICES]
+    orders = [generator(seed, place, f"shuffled {voice}").permutation(len(bars)) for voice in VOICES]
     voices = [bars[order, :, voice].reshape(-1) for voice, order in enumerate(orders)]
     return np.stack(voices, axis=1)
 
