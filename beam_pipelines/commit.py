@@ -125,13 +125,14 @@ def write_quarantine(build: Build, folder: Folder, endings: Iterable[Ending]) ->
     endings = list(endings)
     bad = [ending.quarantine_entry for ending in endings if ending.decision.status == "quarantined"]
     write_atomic(folder.path(QUARANTINE), quarantine_lines(bad).encode())
-    check_allowance(bad, len(endings), build.max_bad, folder.path(QUARANTINE))
+    source = readable(build.input or build.corpus.name)
+    check_allowance(bad, len(endings), build.max_bad, source, folder.path(QUARANTINE))
     if not any(ending.decision.status == "written" for ending in endings):
         why = Counter(f"{ending.decision.status}: {ending.decision.reason}" for ending in endings)
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(why.items()))
         named = f" The bad ones are named in {folder.path(QUARANTINE)}, with what is wrong." if bad else ""
         raise InputError(
-            f"{readable(build.input or build.corpus.name)}: nothing can be written: all {len(endings)} inputs were "
+            f"{source}: nothing can be written: all {len(endings)} inputs were "
             f"refused ({reasons}).{named} Check the input."
         )
 
@@ -174,7 +175,10 @@ def _write_description(
     for name, text in texts.items():
         write_atomic(folder.path(name), text.encode("utf-8", "backslashreplace"))
     statistics, dropped_copies = sums(shard_reports)
-    ignored, reports = build.corpus.ignored(build.input), [*build.corpus.reports(build.input), *_hanging(endings)]
+    ignored, reports = (
+        build.corpus.ignored(build.input),
+        [*build.corpus.reports(build.input), *_hanging(endings), *_unsaid(endings)],
+    )
     write_documents(folder.root, build.corpus, manifest, statistics, dropped_copies, ignored, reports)
 
 
@@ -184,6 +188,16 @@ def _hanging(endings: Sequence[Ending]) -> list[str]:
     if not any(counts):
         return []
     return [f"{sum(counts)} of the notes of {sum(map(bool, counts))} inputs are never released, so they were dropped"]
+
+
+def _unsaid(endings: Sequence[Ending]) -> list[str]:
+    """How many notes the representation does not say as they are, where there are any."""
+    counts: Counter[str] = Counter()
+    for ending in endings:
+        if ending.decision.status == "written":
+            counts.update(ending.report.unsaid)
+    told = ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items()) if count)
+    return [f"notes that the representation does not say as they are: {told}"] if told else []
 
 
 def _write_rebuild(folder: Folder, shard_reports: Sequence[Mapping[str, Any]]) -> None:

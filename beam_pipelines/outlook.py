@@ -50,7 +50,9 @@ class Outlook:
         if self.other_code:
             lines = [f"read again because the code that reads has changed: all {self.inputs} inputs"]
         if self.let_in:
-            lines.append(f"bad for a limit there, and within the limits given now: {self.let_in} inputs")
+            lines.append(
+                f"bad for a limit there, and within the limits given now: {self.let_in} of {self.inputs} inputs"
+            )
         if self.left_out:
             lines.append(
                 f"written there, and over the limits given now, so they will be left out: {self.left_out} of "

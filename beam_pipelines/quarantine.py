@@ -20,14 +20,14 @@ def allowed_bad(allowance: str, inputs: int) -> float:
     return float(allowance[:-1]) / 100 * inputs if allowance.endswith("%") else float(allowance)
 
 
-def check_allowance(bad: Sequence[Mapping[str, Any]], inputs: int, allowance: str, where: str) -> None:
-    """Raises InputError where more inputs are bad than allowed, naming some and the file that names all."""
+def check_allowance(bad: Sequence[Mapping[str, Any]], inputs: int, allowance: str, source: str, where: str) -> None:
+    """Raises InputError where more inputs of a source are bad than allowed, naming some and the file that names all."""
     if len(bad) <= allowed_bad(allowance, inputs):
         return
     shown = "".join(f"\n  {entry['name']}: {entry['reason']}" for entry in bad[:_SHOWN])
     more = f"\n  and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
     raise InputError(
-        f"{len(bad)} of {inputs} inputs are bad, --max-bad {allowance} allows {allowed_bad(allowance, inputs):g}. "
-        f"All are named in {where}.{shown}{more}\n"
+        f"{source}: {len(bad)} of {inputs} inputs are bad, --max-bad {allowance} allows "
+        f"{allowed_bad(allowance, inputs):g}. All are named in {where}.{shown}{more}\n"
         "Nothing was finished. Repair or remove them, or allow more: the same command with more --max-bad continues."
     )

@@ -236,7 +236,7 @@ def test_what_a_lowered_limit_leaves_out_is_said_before_anything_is_done(finishe
     raised = replace(finished, max_notes=100, retry_quarantined=True)
     assert prepare(raised, [], as_json=False) == 0
     said = capsys.readouterr().err
-    assert "within the limits given now: 1 inputs" in said and "left out" not in said
+    assert "within the limits given now: 1 of 10 inputs" in said and "left out" not in said
 
 
 def test_a_dry_run_of_a_retry_is_refused_where_the_retry_would_be(finished):
