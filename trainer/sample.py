@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import sys
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from media.midi import read_midi, write_midi
-from media.render import render, write_wav
-from media.roll import png_bytes, roll
-from media.storage import read_bytes, write_atomic
-from schemas.errors import InputError, Unreadable, UsageError
-from schemas.music import Notes, Piece, TempoMap
+from media.storage import write_atomic
+from schemas.errors import UsageError
+from schemas.grid import VOICES
+from schemas.music import Piece
 from schemas.settings import setting, to_json
+from schemas.window import TOKENS, layout_of
 from trainer.config import ON_CORRUPT
+from trainer.given import one_note, opening, parse_voices, read_given, score
 from trainer.layers.sampling import Sampler
+from trainer.made import unit_of, write_sample
 
 if TYPE_CHECKING:
     from trainer.data import Reader
     from trainer.loaded import Loaded
 
 SAMPLES = "samples.json"
-RATE = 44_100
-MAX_MIDI_BYTES = 16 << 20
-_NOTE_TICKS, _NOTE_VELOCITY = 500, 80  # of a single note that is given: half a second, mezzo-forte
+REFERENCE_PIECES = 32  # of validation, beside which samples are measured
 MAX_TOKENS = 1_000_000
 MAX_SECONDS = 6 * 3600
 
@@ -55,14 +53,25 @@ class Sampling:
     output: str = setting(help="folder for MIDI, WAV and PNG files and samples.json", metavar="DIR")
     checkpoint: str = setting("best", help="best, last, or a step", metavar="best|last|N")
     count: int = setting(4, help="how many samples")
-    given: str = setting("", help="MIDI file that every sample begins with and goes on from", metavar="FILE")
+    given: str = setting(
+        "",
+        help="MIDI file that every sample begins with and goes on from; for a run on voices, MIDI or MusicXML of the "
+        "voices that stay while the others are made",
+        metavar="FILE",
+    )
+    voices: str = setting(
+        "",
+        help="voices of --given that stay, such as soprano or soprano,bass; without it all that hold notes",
+        metavar="NAMES",
+    )
     given_length: str = setting(
         "", help="how much of the file's beginning is taken; without it at most half of --length", metavar="N|Ns"
     )
     note: int = setting(-1, help="MIDI pitch of one note that every sample begins with", metavar="PITCH")
     length: str = setting(
         "",
-        help="tokens, or with an s seconds of music, what is given included; without it the trained length",
+        help="tokens or steps, or with an s seconds of music, what is given included; without it the trained length, "
+        "and where voices are given their own",
         metavar="N|Ns",
     )
     seed: int = setting(0, help="equal seeds give equal music on one backend")
@@ -82,6 +91,8 @@ class Sampling:
                 parse_length(text)
         if self.count < 1:
             raise UsageError(f"--count {self.count}: must be 1 or more")
+        if self.voices and not self.given:
+            raise UsageError(f"--voices {self.voices}: names voices of --given, which is missing")
         if self.given and self.note >= 0:
             raise UsageError("--given and --note: a sample begins with one of them, not with both")
         if not -1 <= self.note <= 127:
@@ -95,20 +106,10 @@ class Sampling:
 
 
 def beginning(settings: Sampling) -> Piece | None:
-    """What every sample begins with, or None. Raises InputError for a file that is no MIDI or holds no note."""
+    """What samples are made from, or None. Raises InputError for a file that is no music or holds no note."""
     if settings.note >= 0:
-        return Piece(
-            "note", Notes.of([0], [_NOTE_TICKS], [settings.note], [_NOTE_VELOCITY]), tempo=TempoMap.constant(500)
-        )
-    if not settings.given:
-        return None
-    try:
-        piece = read_midi(read_bytes(settings.given, MAX_MIDI_BYTES), settings.given)
-    except Unreadable as error:
-        raise InputError(f"--given {settings.given}: cannot be read as MIDI ({error}). Give another file.") from error
-    if not len(piece.notes):
-        raise InputError(f"--given {settings.given}: holds no note. Give a file with notes, or leave --given out.")
-    return piece
+        return one_note(settings.note)
+    return read_given(settings.given) if settings.given else None
 
 
 def sample(run: str, settings: Sampling, sampler: Sampler) -> dict[str, Any]:
@@ -126,44 +127,59 @@ def sample(run: str, settings: Sampling, sampler: Sampler) -> dict[str, Any]:
     from trainer.loaded import load_run
 
     loaded = load_run(run, settings.checkpoint)
-    length = parse_length(settings.length) if settings.length else int(loaded.model.window)
-    given = opening(piece, loaded, settings.given_limit(length))
-    unit = "seconds" if isinstance(length, float) else "tokens"
+    sampler = sampler.for_kind(loaded.task.samplers, loaded.run.name)
+    length, given = _asked(settings, piece, loaded)
+    unit = "seconds" if isinstance(length, float) else unit_of(loaded)
     print(f"making {settings.count} of {length:g} {unit}", file=sys.stderr, flush=True)
     records = loaded.task.sample(
-        loaded.model,
-        loaded.representation,
-        given,
-        settings.count,
-        length,
-        settings.seed,
-        sampler,
+        loaded.model, loaded.representation, given, settings.count, length, settings.seed, sampler
     )
-    rows = [_written(settings.output, number, record, loaded) for number, record in enumerate(records)]
+    made = [write_sample(settings.output, number, record, loaded) for number, record in enumerate(records)]
     if settings.overwrite:
-        remove_from(settings.output, len(rows))
-    given_tokens = 0 if given is None else len(loaded.representation.tokens(given))
-    tokens = [row.pop("ids")[given_tokens:] for row in rows]
-    copied, passed_over = copied_runs(loaded, settings, tokens)
+        remove_from(settings.output, len(made))
+    begun = _tokens_of(given, loaded)
+    copied, passed_over = copied_runs(loaded, settings, [one.ids[begun:] for one in made])
     result = {
         "run": loaded.run.name,
         "step": loaded.saved.step,
         "backend": _backend(),
-        "given_tokens": given_tokens,
+        "given_tokens": begun,
         **{name: value for name, value in to_json(settings).items() if name not in ("output", "overwrite", "data")},
         "length": settings.length or str(length),
         "sampler": to_json(sampler),
-        "samples": [{**row, "longest_copied_run": run} for row, run in zip(rows, copied, strict=True)],
+        "samples": [{**one.row, "longest_copied_run": run} for one, run in zip(made, copied, strict=True)],
+        "music": measured(loaded, settings, [one.piece for one in made]),
         **passed_over,
     }
     write_atomic(os.path.join(settings.output, SAMPLES), (json.dumps(result, indent=1) + "\n").encode())
     return result
 
 
+def _asked(settings: Sampling, piece: Piece | None, loaded: Loaded) -> tuple[int | float, Piece | None]:
+    """How much music is asked for, in the run's unit (int) or seconds (float), and what it is made from."""
+    length = parse_length(settings.length) if settings.length else int(loaded.model.window)
+    if piece is None:
+        return length, None
+    if layout_of(loaded.features) == TOKENS:
+        if settings.voices:
+            raise UsageError(f"--voices: {loaded.run.name} goes on from a beginning; only runs on voices fill a score")
+        return length, opening(piece, loaded, settings.given_limit(length))
+    given = score(piece, parse_voices(settings.voices, VOICES), len(VOICES))
+    steps = len(loaded.representation.cells(given))
+    return (length if settings.length else max(1, steps)), given
+
+
+def _tokens_of(given: Piece | None, loaded: Loaded) -> int:
+    """How many tokens each sample begins with; voices that are given lie beside those that are made."""
+    if given is None or layout_of(loaded.features) != TOKENS:
+        return 0
+    return len(loaded.representation.tokens(given))
+
+
 def remove_from(folder: str, first: int) -> None:
     """Removes samples of an earlier, longer series: those numbered `first` and above."""
     for name in os.listdir(folder):
-        found = re.fullmatch(r"sample-([0-9]+)\.(mid|wav|png)", name)
+        found = re.fullmatch(r"sample-([0-9]+)(-sweeps|-similarity)?\.(mid|wav|png|musicxml)", name)
         if found and int(found[1]) >= first:
             os.unlink(os.path.join(folder, name))
 
@@ -174,55 +190,36 @@ def _check_output(settings: Sampling) -> None:
         raise UsageError(f"{path}: already there. Choose another --output, or replace it with --overwrite.")
 
 
-def opening(given: Piece | None, loaded: Loaded, limit: int | float) -> Piece | None:
-    """The beginning of what is given, at most so many tokens (int) or seconds (float) of it.
-
-    Notes that sound where it is cut end there.
-    """
-    if given is None:
-        return None
-    representation, tokens = loaded.representation, loaded.representation.tokens(_fitting(given, loaded))
-    count = limit
-    if isinstance(limit, float):
-        count = bisect_right(range(len(tokens)), limit, key=lambda n: representation.count_seconds(tokens[: n + 1]))
-    if len(tokens) <= count:
-        return given
-    tokens = tokens[: int(count)]
-    record = {"tokens": tokens, "start_token": np.int64(0), "piece_tokens": np.int64(len(tokens))}
-    return representation.decode([record])
-
-
-def _fitting(given: Piece, loaded: Loaded) -> Piece:
-    if not loaded.representation.fits(given):
-        raise UsageError(
-            f"{given.name}: a pitch is outside what this run was trained on: {to_json(loaded.representation)}"
-        )
-    return given
-
-
 def _backend() -> str:
     import keras
 
     return str(keras.backend.backend())
 
 
-def _written(folder: str, number: int, record: dict[str, Any], loaded: Loaded) -> dict[str, Any]:
-    """Writes MIDI, WAV and PNG of one record; what is known of it, and its tokens as "ids"."""
-    piece, stem = loaded.representation.decode([record]), os.path.join(folder, f"sample-{number:03d}")
-    write_atomic(f"{stem}.mid", write_midi(piece))
-    write_atomic(f"{stem}.png", png_bytes(roll(piece)))
-    write_wav(f"{stem}.wav", render(piece, RATE), RATE)
-    tokens = np.ascontiguousarray(record["tokens"], "<u2")
-    return {
-        "midi": f"{stem}.mid",
-        "wav": f"{stem}.wav",
-        "png": f"{stem}.png",
-        "tokens": len(tokens),
-        "tokens_sha256": hashlib.sha256(tokens.tobytes()).hexdigest(),
-        "notes": len(piece.notes),
-        "seconds": piece.seconds,
-        "ids": tokens,
-    }
+def measured(loaded: Loaded, settings: Sampling, produced: list[Piece]) -> dict[str, Any]:
+    """Figures of the samples beside those of real music of the validation split and of a shuffled control."""
+    from trainer.metrics.music import measure
+
+    return measure(produced, _reference(loaded, settings), settings.seed)
+
+
+def _reference(loaded: Loaded, settings: Sampling) -> list[Piece]:
+    """Some pieces of validation, none without the dataset."""
+    from trainer.data import Reader
+    from trainer.pieces import dataset_of, piece_features, pieces
+
+    if not settings.data and not os.path.isdir(loaded.data):
+        return []
+    folder, manifest = dataset_of(loaded, settings.data)
+    if not manifest.records("validation"):
+        return []
+    layout = layout_of(manifest.features)
+    reader = Reader(folder, manifest, "validation", piece_features(manifest.features), settings.on_corrupt)
+    found = []
+    for whole in islice(pieces(reader), REFERENCE_PIECES):
+        record = {layout.values: whole.tokens, layout.start: np.int64(0), layout.total: np.int64(len(whole.tokens))}
+        found.append(loaded.representation.decode([record]))
+    return found
 
 
 def copied_runs(
@@ -235,13 +232,14 @@ def copied_runs(
     from trainer.corrupt import CorruptRecords
     from trainer.data import Reader
     from trainer.metrics.copying import longest_copied_runs
-    from trainer.pieces import PIECE_FEATURES, dataset_of
+    from trainer.pieces import dataset_of, piece_features
 
     left_out: list[str] = []
     corrupt = CorruptRecords()
     runs: list[int | None] = [None] * len(samples)
     if settings.data or os.path.isdir(loaded.data):
-        reader = Reader(*dataset_of(loaded, settings.data), "train", PIECE_FEATURES, settings.on_corrupt)
+        names = piece_features(loaded.features)
+        reader = Reader(*dataset_of(loaded, settings.data), "train", names, settings.on_corrupt)
         runs = list(longest_copied_runs(samples, _wholes(reader, left_out)))
         corrupt.note("train", reader, sorted(reader.corrupt))
     return runs, {"left_out": left_out, "corrupt_records": corrupt.take()}
@@ -256,12 +254,13 @@ def _wholes(reader: Reader, left_out: list[str]) -> Iterator[np.ndarray[Any, Any
             # What is left does not follow one another: a run over the gap would be none.
             left_out.append(whole.copy)
         else:
-            yield whole.tokens
+            yield whole.tokens.reshape(-1)
 
 
 def table(result: dict[str, Any]) -> str:
     """One line a sample, for a person, and what could not be searched."""
     from trainer.corrupt import sentences
+    from trainer.metrics.music import table_lines
 
     lines = [f"{result['run']}, step {result['step']}, seed {result['seed']}, {result['sampler']['sampler']}"]
     for row in result["samples"]:
@@ -270,10 +269,13 @@ def table(result: dict[str, Any]) -> str:
             if row["longest_copied_run"] is None
             else f", longest run copied from train {row['longest_copied_run']} tokens"
         )
-        lines.append(
-            f"  {row['midi']} .wav .png  {row['notes']} notes, {row['seconds']:.1f} s, {row['tokens']} tokens{copied}"
-        )
+        unit = "tokens" if "tokens" in row else "steps"
+        files = " .musicxml" if row.get("musicxml") else ""
+        likely = f", {row['nats_per_cell']:.3f} nats a filled cell" if "nats_per_cell" in row else ""
+        size = f"{row['notes']} notes, {row['seconds']:.1f} s, {row[unit]} {unit}"
+        lines.append(f"  {row['midi']} .wav .png{files}  {size}{likely}{copied}")
     if result["given_tokens"]:
         lines.append(f"  each begins with {result['given_tokens']} tokens of what was given")
     lines += [f"  not searched, because not all of it can be read: {copy}" for copy in result["left_out"]]
+    lines += table_lines(result["music"])
     return "\n".join([*lines, *sentences(result["corrupt_records"])])

@@ -1,0 +1,72 @@
+"""What samples are made from: files, and voices of a score."""
+
+import numpy as np
+import pytest
+
+from media.midi import write_midi
+from schemas.errors import InputError, UsageError
+from schemas.grid import VOICES
+from schemas.music import Notes, Piece
+from trainer.given import parse_voices, read_given, score
+from trainer.sample import Sampling
+
+
+def tracks(*numbers):
+    """One note a track; its pitch is 60 + the track's number."""
+    numbers = np.array(numbers)
+    return Piece("file.mid", Notes.of([0] * len(numbers), [480] * len(numbers), 60 + numbers, 80, 0, numbers))
+
+
+def voices_of(piece):
+    """{voice: pitch}."""
+    return dict(zip(piece.notes.track.tolist(), piece.notes.pitch.tolist(), strict=True))
+
+
+def test_voices_are_named_in_any_order_and_case():
+    assert parse_voices("Bass, soprano", VOICES) == (3, 0)
+    assert parse_voices("", VOICES) == ()
+
+
+@pytest.mark.parametrize("text", ["violin", "soprano,,bass", "soprano,soprano", ","])
+def test_a_voice_that_there_is_not_is_refused(text):
+    with pytest.raises(UsageError, match="--voices"):
+        parse_voices(text, VOICES)
+
+
+def test_a_single_track_is_the_soprano_unless_another_voice_is_named():
+    assert voices_of(score(tracks(5), (), 4)) == {0: 65}
+    assert voices_of(score(tracks(5), (2,), 4)) == {2: 65}
+
+
+def test_two_tracks_go_to_the_voices_that_are_named_in_that_order():
+    assert voices_of(score(tracks(1, 7), (3, 0), 4)) == {3: 61, 0: 67}
+
+
+def test_of_a_whole_score_the_named_voices_stay_and_the_others_are_left_out():
+    whole = tracks(0, 1, 2, 3)
+    assert voices_of(score(whole, (1, 3), 4)) == {1: 61, 3: 63}
+    assert voices_of(score(whole, (), 4)) == {0: 60, 1: 61, 2: 62, 3: 63}
+
+
+def test_more_tracks_than_voices_or_than_names_are_refused():
+    with pytest.raises(UsageError, match="5 tracks with notes; a score has 4 voices"):
+        score(tracks(0, 1, 2, 3, 4), (), 4)
+    with pytest.raises(UsageError, match="2 tracks with notes, and --voices names 1"):
+        score(tracks(0, 1), (0,), 4)
+
+
+def test_voices_without_a_file_are_refused():
+    with pytest.raises(UsageError, match="--voices soprano"):
+        Sampling("out", voices="soprano")
+
+
+def test_a_midi_file_is_read_and_what_is_none_is_named(tmp_path):
+    good, bad, empty = (tmp_path / name for name in ("good.mid", "bad.mid", "empty.mid"))
+    good.write_bytes(write_midi(tracks(0)))
+    bad.write_bytes(b"RIFF")
+    empty.write_bytes(write_midi(Piece("none", Notes.empty())))
+    assert read_given(str(good)).notes.pitch.tolist() == [60]
+    with pytest.raises(InputError, match="bad.mid: cannot be read as MIDI"):
+        read_given(str(bad))
+    with pytest.raises(InputError, match="empty.mid: holds no note"):
+        read_given(str(empty))

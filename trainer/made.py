@@ -1,0 +1,95 @@
+"""One sample as it is written: MIDI, sound, a picture, a score where there are voices, and what is known of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from media.midi import write_midi
+from media.plot import curve_png
+from media.render import render, write_wav
+from media.roll import png_bytes, roll
+from media.storage import write_atomic
+from schemas.errors import MissingExtra
+from schemas.music import Piece
+from schemas.window import TOKENS, layout_of
+from trainer.telling import tell
+
+if TYPE_CHECKING:
+    from trainer.loaded import Loaded
+
+RATE = 44_100
+
+
+@dataclass(frozen=True)
+class Made:
+    """One sample: its music, its ids [token] (of cells, voice by voice in each step), and its row of samples.json."""
+
+    piece: Piece
+    ids: np.ndarray[Any, Any]
+    row: dict[str, Any]
+
+
+def unit_of(loaded: Loaded) -> str:
+    """What the length of a sample is counted in."""
+    return "tokens" if layout_of(loaded.features) == TOKENS else "steps"
+
+
+def write_sample(folder: str, number: int, record: dict[str, Any], loaded: Loaded) -> Made:
+    """Writes MIDI, WAV and pictures of one record, of voices MusicXML too.
+
+    The pictures are its piano roll, how alike its bars are, and, where cells were drawn, how likely they were.
+    """
+    from trainer.metrics.music import similarity_picture
+
+    layout, stem = layout_of(loaded.features), os.path.join(folder, f"sample-{number:03d}")
+    course = np.asarray(record.pop("gibbs_nats", []), np.float64)
+    told = {name: float(record.pop(name)) for name in ("nats_per_cell",) if name in record}
+    piece = loaded.representation.decode([record])
+    write_atomic(f"{stem}.mid", write_midi(piece))
+    write_atomic(f"{stem}.png", png_bytes(roll(piece)))
+    write_wav(f"{stem}.wav", render(piece, RATE), RATE)
+    write_atomic(f"{stem}-similarity.png", similarity_picture(piece))
+    values = np.ascontiguousarray(record[layout.values]).astype("<u2" if layout == TOKENS else "u1")
+    row = {
+        "midi": f"{stem}.mid",
+        "wav": f"{stem}.wav",
+        "png": f"{stem}.png",
+        "similarity": f"{stem}-similarity.png",
+        **_written_score(stem, piece, loaded),
+        unit_of(loaded): len(values),
+        f"{layout.values}_sha256": hashlib.sha256(values.tobytes()).hexdigest(),
+        "notes": len(piece.notes),
+        "seconds": piece.seconds,
+        **told,
+        **_written_course(stem, course),
+    }
+    return Made(piece, values.reshape(-1), row)
+
+
+def _written_score(stem: str, piece: Piece, loaded: Loaded) -> dict[str, Any]:
+    """MusicXML of music in voices; without music21, which writes it, none, and that is said."""
+    if not hasattr(loaded.representation, "voices"):
+        return {}
+    from media.musicxml import write_musicxml
+
+    try:
+        write_atomic(f"{stem}.musicxml", write_musicxml(piece))
+    except MissingExtra as error:
+        tell(f"no MusicXML of {stem}: {error}")
+        return {"musicxml": None}
+    return {"musicxml": f"{stem}.musicxml"}
+
+
+def _written_course(stem: str, course: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """Nats of the cells that each sweep drew: numbers and a picture; nothing where there were no sweeps."""
+    if not course.size:
+        return {}
+    picture = curve_png({"drawn cells": course.tolist()}, "likelihood over the sweeps", "sweep", "nats per drawn cell")
+    write_atomic(f"{stem}-sweeps.png", picture)
+    values = [value if np.isfinite(value) else None for value in course.tolist()]
+    return {"sweeps": f"{stem}-sweeps.png", "gibbs_nats": values}
