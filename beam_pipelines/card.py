@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from schemas.naming import SPLITS, readable
+from schemas.window import unit_of
 
 _MARKS = re.compile(r"([\\`*_{}\[\]<>()#|!~])")
 _MOST_GROUPS = 20
@@ -66,7 +67,7 @@ def _making(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _split_table(found: Mapping[str, Any]) -> Iterator[str]:
-    yield "| split | items | pieces | length | notes | copies | records | tokens |"
+    yield f"| split | items | pieces | length | notes | copies | records | {unit_of(found['features'])} |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     for split in SPLITS:
         value = found["splits"][split]

@@ -6,6 +6,7 @@ and only notes that meet are a finding.
 
 import os
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
@@ -40,12 +41,23 @@ def check_copies(
     manifest: Manifest,
     representation: Representation | None,
     findings: Findings,
+    known: Collection[str] = (),
 ) -> None:
-    """Adds a finding for every piece that is in another split too, under another name."""
+    """Adds a finding for every piece that is in another split too, under another name.
+
+    Not where both are of one group that is known to cross the splits.
+    """
+    groups = {name: item.group for shard in contents for name, item in shard.items.items()}
     homes = {name: _Home(shard, item.heard) for shard in contents for name, item in shard.items.items() if item.heard}
     originals = [(name, home.split, home.heard.fingerprint) for name, home in homes.items() if home.heard.fingerprint]
     same = leaks(originals)
+
+    def is_known(name: str, keeper: str) -> bool:
+        return groups[name] == groups[keeper] and groups[name] in known
+
     for name, keeper in same.items():
+        if is_known(name, keeper):
+            continue
         message = f"holds the same notes as {keeper}, which is in {homes[keeper].split}"
         _add(findings, "same-piece", message, name, homes[name])
     if representation is None:
@@ -56,7 +68,7 @@ def check_copies(
 
     pieces = [(name, home.split, home.heard.sketch) for name, home in homes.items()]
     for name, leak in near_leaks(pieces, load):
-        if name not in same:
+        if name not in same and not is_known(name, leak.keeper):
             _add(findings, "copy", _told(homes, name, leak), name, homes[name])
 
 

@@ -25,6 +25,7 @@ from schemas.manifest import Manifest, Shard
 from schemas.naming import Key, copy_key, index_name, parse_key
 from schemas.record import FRAMING_BYTES, from_example, masked_crc, read_index
 from schemas.representation import Representation
+from schemas.window import piece_length
 
 _HEADER = struct.Struct("<QI")
 _CHECKSUM = struct.Struct("<I")
@@ -270,7 +271,7 @@ def _note_copy(key: Key, record: Record, place: Place, copies: dict[tuple[str, i
     copy = copies.setdefault((key.item, key.semitones, key.stretch), CopySeen())
     copy.records += 1
     copy.last_window = max(copy.last_window, key.window)
-    copy.tokens = int(record.get("piece_tokens", 0))
+    copy.tokens = piece_length(record)
     copy.places.append(place)
 
 

@@ -3,6 +3,7 @@
 | reason          | status      | meaning                                                                    |
 | --------------- | ----------- | -------------------------------------------------------------------------- |
 | empty           | skipped     | sound, but there is no note in it                                          |
+| not-four-voices, too-many-steps | skipped | the representation cannot say it in any key (its `misfit`)     |
 | out-of-range    | skipped     | a note is outside the corpus's instrument or the representation's table    |
 | bad-…, negative-time, ragged | quarantined | no performance can have these notes (`schemas.music.validate`) |
 
@@ -37,6 +38,9 @@ def clean(piece: Piece, pitch_range: tuple[int, int], representation: Representa
         validate(piece)
     except InvalidMusic as error:
         return Refusal("quarantined", error.reason, str(error))
+    misfit = getattr(representation, "misfit", lambda piece: None)(piece)
+    if misfit:
+        return Refusal("skipped", misfit[0], f"{piece.name}: {misfit[1]}")
     if in_range(piece, pitch_range) and representation.fits(piece):
         return None
     span = piece.pitch_span()

@@ -101,6 +101,9 @@ def refused(
     places = {report.item.name: place for place, report in enumerate(reports)}
     fit = [(reports[place], split) for place, split in enumerate(splits) if place not in refusals]
     twins = duplicates([(report.item.name, split, report.exact) for report, split in fit])
+    twins = {
+        name: kept for name, kept in twins.items() if not _stays(build, reports[places[name]], reports[places[kept]])
+    }
     for name, kept in twins.items():
         message = f"{name}: the same notes as {kept}, which is written"
         refusals[places[name]] = Twin("skipped", "duplicate", message, of=kept)
@@ -112,7 +115,10 @@ def refused(
 def _leaking(build: Build, fit: Sequence[tuple[Report, str]], alive: Callable[[], None]) -> dict[str, Refusal]:
     """Name -> refusal of every piece whose music lies in a split that goes before its own."""
     found: dict[str, Refusal] = {}
+    all_reports = {report.item.name: report for report, _ in fit}
     for name, kept in leaks([(report.item.name, split, report.music) for report, split in fit]).items():
+        if _stays(build, all_reports[name], all_reports[kept]):
+            continue
         message = f"{name}: the same music as {kept}, which lies in another split"
         found[name] = Twin("skipped", "leak", message, of=kept)
     reports = {report.item.name: report for report, _ in fit if report.item.name not in found}
@@ -126,9 +132,17 @@ def _leaking(build: Build, fit: Sequence[tuple[Report, str]], alive: Callable[[]
         return piece
 
     for name, leak in near_leaks(rest, load, also_of_leaking=False):
+        if _stays(build, reports[name], reports[leak.keeper]):
+            continue
         message = f"{name}: a copy of {leak.keeper} ({leak.copy}), which lies in another split"
         found[name] = Twin("skipped", "leak", message, of=leak.keeper)
     return found
+
+
+def _stays(build: Build, one: Report, other: Report) -> bool:
+    """Whether both of two pieces of the same music are written: one group, in official splits that are kept whole."""
+    whole = build.splits == "official" and getattr(build.corpus, "whole_splits", False)
+    return whole and one.item.group == other.item.group
 
 
 def judge(build: Build, report: Report) -> Refusal | None:

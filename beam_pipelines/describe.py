@@ -24,6 +24,7 @@ from schemas.hashing import canonical_json
 from schemas.manifest import Manifest, read_manifest
 from schemas.naming import SPLITS, readable
 from schemas.representations import from_settings
+from schemas.window import unit_of
 
 STATS, CARD, REPORT, LICENCE, CITATION, LEDGER = (
     "stats.json",
@@ -124,10 +125,11 @@ def as_text(found: Mapping[str, Any]) -> str:
         f"licence      {corpus['licence']}",
         f"shards       {found['shards']}, {found['bytes']:,} bytes, fingerprint {found['fingerprint'][:16]}",
     ]
+    unit = unit_of(found["features"])
     for split in SPLITS:
         value, items = found["splits"][split], found["items"].get(split, 0)
         held = f"{items:,} items, {hours(value['centiseconds'])}, {value['notes']:,} notes"
-        stored = f"{value['copies']:,} copies, {value['records']:,} records, {value['tokens']:,} tokens"
+        stored = f"{value['copies']:,} copies, {value['records']:,} records, {value['tokens']:,} {unit}"
         lines.append(f"{split:<12} {held}; {stored}")
     for name, counts in (
         *list(found["ledger"].items())[1:],

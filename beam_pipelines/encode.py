@@ -10,6 +10,7 @@ from schemas.music import Piece, transpose
 from schemas.naming import copy_key, window_key
 from schemas.record import to_example
 from schemas.representation import Representation
+from schemas.window import piece_length
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Copy:
 
     @property
     def tokens(self) -> int:
-        """Ids of the whole copy, where its records are tokens."""
-        return int(self.records[0].get("piece_tokens", 0)) if self.records else 0
+        """Ids, or steps, of the whole copy, where its records are windows of such."""
+        return piece_length(self.records[0]) if self.records else 0
 
 
 def encode(encoder: Encoder, piece: Piece) -> tuple[Piece, dict[str, int], Iterator[Copy]]:

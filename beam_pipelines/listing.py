@@ -86,7 +86,8 @@ def checked_items(build: Build) -> Iterator[Item]:
 
 
 def _chosen(build: Build) -> Iterator[Item]:
-    items = build.corpus.items(build.input)
+    anew = getattr(build.corpus, "items_anew", build.corpus.items)
+    items = (build.corpus.items if build.splits == "official" else anew)(build.input)
     return items if build.only is None else _only(build, items, build.only)
 
 

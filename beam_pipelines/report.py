@@ -10,6 +10,7 @@ from beam_pipelines.examples import SHOWN_SECONDS, Example
 from beam_pipelines.statistics import LENGTH_EDGES, MOST_VOICES, VELOCITY_BIN
 from media.roll import roll
 from schemas.naming import SPLITS, readable
+from schemas.window import unit_of
 
 _MOST_ROWS = 200
 _ROLL_SIZE = (1040, 260)
@@ -140,7 +141,7 @@ def _table(
 
 
 def _splits(found: Mapping[str, Any]) -> str:
-    head = ("split", "items", "pieces", "length", "notes", "copies", "records", "tokens")
+    head = ("split", "items", "pieces", "length", "notes", "copies", "records", unit_of(found["features"]))
     rows = []
     for split in SPLITS:
         value = found["splits"][split]

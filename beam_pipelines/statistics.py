@@ -33,8 +33,8 @@ def empty() -> Statistics:
 
     pieces: originals; notes, centiseconds: theirs, to the end of the last note; pitch [128] and velocity [32, bins of
     4]: notes; polyphony [17]: centiseconds in which 0, 1, ... 16 or more notes sound; lengths [9]: pieces shorter than
-    15 s, 30 s, ... and longer; copies, records, tokens: stored, of all copies; the tokens of a copy count once, also
-    where windows overlap.
+    15 s, 30 s, ... and longer; copies, records, tokens (steps, where records hold steps): stored, of all copies; the
+    tokens of a copy count once, also where windows overlap.
     """
     return {
         "pieces": 0,
@@ -56,7 +56,7 @@ def statistics_of(piece: Piece) -> Statistics:
 
 
 def statistics_of_decoded(piece: Piece) -> Statistics:
-    """The same of a piece that a representation decoded, whose notes already end where they ended on their key."""
+    """The same of a piece whose notes end by themselves: a representation decoded it, or each voice is its own."""
     return _heard(piece, *_steps(piece))
 
 

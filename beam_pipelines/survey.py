@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from beam_pipelines.clean import Refusal, clean
@@ -35,6 +35,7 @@ class Report:
         exact: fingerprint of content, "" where there is no fit piece.
         music: fingerprint that key and tempo do not change.
         sketch: what is left of the music when its details are gone: near copies have much of it in common.
+        unsaid: notes that the representation does not say as they are, by what happens to them.
     """
 
     item: Item
@@ -45,6 +46,7 @@ class Report:
     exact: str = ""
     music: str = ""
     sketch: str = ""
+    unsaid: dict[str, int] = field(default_factory=dict)
 
 
 def read_data(build: Build, item: Item) -> bytes | Refusal:
@@ -105,7 +107,9 @@ def _judged(build: Build, report: Report, piece: Piece) -> Report:
     refusal = clean(piece, build.corpus.pitch_range, build.representation)
     if refusal:
         return replace(report, refusal=refusal)
-    return replace(report, exact=exact_fingerprint(piece), music=music_fingerprint(piece), sketch=sketch(piece))
+    unsaid = getattr(build.representation, "unsaid", lambda piece: {})(piece)
+    report = replace(report, exact=exact_fingerprint(piece), music=music_fingerprint(piece), unsaid=unsaid)
+    return replace(report, sketch=sketch(piece))
 
 
 def surveyed_piece(build: Build, report: Report) -> Piece | None:

@@ -56,7 +56,7 @@ def verify(folder: str, against: str | None = None, strict: bool = False) -> Rep
     contents = [shard for shard in found if shard is not None]
     known = _check_crossing(contents, manifest, strict, findings)
     _check_duplicate_keys(folder, contents, manifest, findings)
-    check_copies(folder, contents, manifest, representation, findings)
+    check_copies(folder, contents, manifest, representation, findings, known)
     _check_shards_of_items(folder, contents, manifest, findings)
     _check_counts(folder, contents, manifest, findings)
     _check_ledger(folder, contents, manifest, findings)

@@ -23,7 +23,7 @@ from beam_pipelines.corpora.corpus import Item
 from beam_pipelines.encode import Encoder, encode, payloads
 from beam_pipelines.folder import Folder, read_lines, read_value, write_value
 from beam_pipelines.reading_process import ReadingProcess
-from beam_pipelines.statistics import Statistics, add, statistics_of, stored
+from beam_pipelines.statistics import Statistics, add, statistics_of, statistics_of_decoded, stored
 from beam_pipelines.survey import CHANGED, parse_data, unchanged_data
 from beam_pipelines.suspects import Writing, read_suspects
 from media.storage import cannot_write
@@ -234,7 +234,8 @@ def _write_piece(encoder: Encoder, piece: Piece, item: Item, scratch: Scratch) -
         for key, payload in payloads(copy, group, features):
             scratch.append(key, payload)
     records = len(scratch.offsets) - before
-    heard = statistics_of(prepared) if (0, 1.0) in encoder.variants.pairs else {}
+    count_heard = statistics_of_decoded if hasattr(encoder.representation, "voices") else statistics_of
+    heard = count_heard(prepared) if (0, 1.0) in encoder.variants.pairs else {}
     return Written(records, add([heard, stored(count, records, tokens)]), dropped)
 
 

@@ -91,7 +91,8 @@ def list_files(root: str | os.PathLike[str]) -> list[str]:
 def links_left_out(root: str | os.PathLike[str]) -> list[str]:
     """Returns what `list_files` leaves out, sorted: links out of `root`, broken links, pipes and devices."""
     name = local(root)
-    return [] if is_archive(name) else sorted(name for name, kept in _entries(name) if not kept)
+    single = is_archive(name) or os.path.isfile(name)
+    return [] if single else sorted(name for name, kept in _entries(name) if not kept)
 
 
 def read_below(root: str | os.PathLike[str], relative: str, limit_bytes: int) -> bytes:
@@ -210,7 +211,10 @@ def _open_without_links(folder: str, path: str) -> int:
 def _status(root: str | os.PathLike[str], path: str) -> os.stat_result | None:
     name = local(root)
     try:
-        return os.stat(name if is_archive(name) else os.path.join(name, _checked_relative(path)))
+        # A corpus of one file may be named by it.
+        return os.stat(
+            name if is_archive(name) or os.path.isfile(name) else os.path.join(name, _checked_relative(path))
+        )
     except (OSError, Unreadable):
         return None
 

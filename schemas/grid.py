@@ -82,7 +82,7 @@ def check_grid(grid: str, ranges: str, tempo: float) -> None:
     if grid not in GRIDS or ranges not in RANGES:
         raise ValueError(f"grid {grid}, ranges {ranges}: must lie among {', '.join(GRIDS)} and {', '.join(RANGES)}")
     if not 1 <= tempo <= 1000:
-        raise ValueError(f"tempo {tempo} must lie between 1 and 1000 quarter notes a minute")
+        raise ValueError(f"decoded-tempo {tempo} must lie between 1 and 1000 quarter notes a minute")
 
 
 def misfit(piece: Piece, steps_per_quarter: int, complete: bool = True) -> tuple[str, str] | None:

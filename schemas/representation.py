@@ -13,6 +13,10 @@ class Representation(Protocol):
     `encode` and `decode` are one class so that they cannot drift apart. Where moving a piece to another key moves its
     records in a simple way, a representation may offer `transposed(record, semitones) -> Record`, equal to encoding
     the transposed piece: copies in other keys then cost a tenth.
+
+    One that cannot say every piece, whatever its key, has `misfit(piece) -> (reason, sentence) | None`, asked before
+    `fits`; one that does not say all of a piece may count what is lost: `unsaid(piece) -> {what: notes}`. One of voices
+    has `voices`, their number: each decoded note ends by itself, not where its pitch sounds again in another voice.
     """
 
     def features(self) -> dict[str, Feature]:

@@ -91,6 +91,16 @@ TOKENS = Layout("tokens", "start_token", "piece_tokens")
 CELLS = Layout("pitches", "start_step", "piece_steps")
 
 
+def unit_of(features: Mapping[str, Any]) -> str:
+    """What records with these features are counted in: "steps" or "tokens"."""
+    return "steps" if CELLS.total in features else "tokens"
+
+
+def piece_length(record: Mapping[str, Any]) -> int:
+    """How many elements the whole piece of a record has; 0 for a record that is no window of a known kind."""
+    return next((int(record[layout.total]) for layout in (TOKENS, CELLS) if layout.total in record), 0)
+
+
 def layout_of(features: Mapping[str, Any]) -> Layout:
     """The layout of records with these features. Raises KeyError for records that are no windows of a known kind."""
     for layout in (TOKENS, CELLS):

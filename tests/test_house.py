@@ -17,7 +17,7 @@ MODULES = sorted(
 )
 LONGEST = 400
 # Modules that hand on a reason beside its sentence or its limit.
-_GIVES_PAIRS = {"archive.py", "limits.py", "music21_chorales.py"}
+_GIVES_PAIRS = {"archive.py", "grid.py", "limits.py", "music21_chorales.py"}
 CORE = {"numpy", "google", "google_crc32c", "symusic", "platformdirs", "pySmartDL"}
 CORE_MODULES = (
     "schemas.manifest",
@@ -113,7 +113,7 @@ def _reasons(path: Path) -> set[str]:
         and isinstance(node.value, ast.Constant)
         and isinstance(node.targets[0], ast.Name)
     }
-    place = {"Unreadable": 0, "Damage": 0, "InvalidMusic": 0, "Skip": 0, "Refusal": 1}
+    place = {"Unreadable": 0, "Damage": 0, "InvalidMusic": 0, "Skip": 0, "Refusal": 1, "Twin": 1}
     found: list[object] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in place and node.args:

@@ -57,6 +57,11 @@ class Skip(Exception):
 class Corpus(Protocol):
     """A corpus: a frozen dataclass whose fields are its settings; listing and parsing import no Beam.
 
+    Two things only a corpus with official splits may have: `items_anew`, the items with the groups that hold where
+    splits are made anew, if the official ones are made by smaller groups; and `whole_splits = True`, if its official
+    splits are a published benchmark: music that it puts into two of them under one group is then written all the same,
+    and `verify` reports the group as known.
+
     Attributes:
         name: the name on the command line and at the front of every key.
         version: what is read ("1.0.0 to 3.0.0"); `version_at` says which one lies in a folder.

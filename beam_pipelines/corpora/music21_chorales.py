@@ -28,6 +28,7 @@ from typing import Any, ClassVar
 
 from beam_pipelines.corpora.cache import cache_folder, read_entry, write_entry
 from beam_pipelines.corpora.corpus import Item, Skip, read_item
+from beam_pipelines.corpora.tunes import group_tunes, opening
 from media.archive import archive_of
 from media.storage import list_files
 from schemas.errors import InputError, MissingExtra, StrettoError, Unreadable, place_of
@@ -42,7 +43,6 @@ CHOIR = 52
 _ENTRY_FORMAT = 1
 # The longest chorale has 1.4 MB; music21 needs some fifty times the size of a score in memory.
 _LARGEST_SCORE = 8 * 1024 * 1024
-_OPENING_NOTES = 8
 # Scores define none. One that does could grow to gigabytes out of some lines, or ask for other files.
 _ENTITY = "<!ENTITY"
 
@@ -134,19 +134,6 @@ class Music21Chorales:
         return _music21_version()
 
 
-def group_tunes(traits: dict[str, list[str]]) -> dict[str, str]:
-    """The smallest name among all that are linked by shared traits, for each name."""
-    group = {name: name for name in traits}
-    holders: dict[str, list[str]] = {}
-    for name in sorted(traits):
-        linked = {group[other] for trait in traits[name] for other in holders.get(trait, [])} | {name}
-        smallest = min(linked)
-        group = {other: smallest if of in linked else of for other, of in group.items()}
-        for trait in traits[name]:
-            holders.setdefault(trait, []).append(name)
-    return group
-
-
 def _folder(root: str | None) -> str:
     if root:
         return root
@@ -172,10 +159,7 @@ def _opening(notes: list[list[int]]) -> str:
     """The soprano's first pitches that are struck on a beat, as semitones above the first; "" for a fragment."""
     soprano = sorted((start, pitch) for start, _, pitch, track in notes if track == 0)
     first = soprano[0][0]
-    struck = [pitch for start, pitch in soprano if (start - first) % TICKS_PER_QUARTER == 0][:_OPENING_NOTES]
-    if len(struck) < _OPENING_NOTES:
-        return ""
-    return "opening " + " ".join(str(pitch - struck[0]) for pitch in struck)
+    return opening([pitch for start, pitch in soprano if (start - first) % TICKS_PER_QUARTER == 0])
 
 
 def _chorale(data: bytes, path: str) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class Raster:
         hop: ids from one window to the next, a multiple of 4, train only; 0 means the window.
         hold: whether a step says that the note before goes on.
         ranges: the pitches that each voice may have; a copy that leaves them is dropped.
-        tempo: quarter notes a minute of what is decoded; the ids do not depend on it.
+        decoded_tempo: quarter notes a minute of what is decoded; the ids do not depend on it.
     """
 
     voices: ClassVar[int] = len(VOICES)
@@ -62,10 +62,10 @@ class Raster:
     ranges: str = setting(
         "vocal", help="Pitches of each voice: what chorales use, or any of 0..127.", choices=tuple(RANGES)
     )
-    tempo: float = setting(100.0, help="Quarter notes a minute of decoded music.")
+    decoded_tempo: float = setting(100.0, help="Quarter notes a minute of decoded music.")
 
     def __post_init__(self) -> None:
-        check_grid(self.grid, self.ranges, self.tempo)
+        check_grid(self.grid, self.ranges, self.decoded_tempo)
         # A window that began inside a step would tell a model the wrong voices.
         check_window(self.window, self.hop, MAX_WINDOW, self.voices)
 
@@ -135,7 +135,7 @@ class Raster:
         """The piece of ids [token]; voices that the last step does not name are silent in it."""
         ids = np.asarray(ids, np.int64)
         ids = np.concatenate([ids, np.full(-len(ids) % self.voices, REST)])
-        return piece_of(ids, self.steps_per_quarter, self.tempo, self.hold, name)
+        return piece_of(ids, self.steps_per_quarter, self.decoded_tempo, self.hold, name)
 
     def count_notes(self, ids: Any) -> int:
         """How many notes ids [token] hold, those that sound already before the first of them included."""
@@ -148,4 +148,4 @@ class Raster:
     def count_seconds(self, ids: Any) -> float:
         """How long ids [token] last at the tempo of what is decoded, in seconds; padding takes no time."""
         steps = int((np.asarray(ids) < self.size).sum()) / self.voices
-        return steps / self.steps_per_quarter * 60.0 / self.tempo
+        return steps / self.steps_per_quarter * 60.0 / self.decoded_tempo

@@ -47,7 +47,7 @@ class Voices:
         hop: steps from one window to the next, train only; 0 means the window.
         hold: whether a step says that the note before goes on.
         ranges: the pitches that each voice may have; a copy that leaves them is dropped.
-        tempo: quarter notes a minute of what is decoded; the cells do not depend on it.
+        decoded_tempo: quarter notes a minute of what is decoded; the cells do not depend on it.
     """
 
     voices: ClassVar[int] = len(VOICES)
@@ -59,10 +59,10 @@ class Voices:
     ranges: str = setting(
         "vocal", help="Pitches of each voice: what chorales use, or any of 0..127.", choices=tuple(RANGES)
     )
-    tempo: float = setting(100.0, help="Quarter notes a minute of decoded music.")
+    decoded_tempo: float = setting(100.0, help="Quarter notes a minute of decoded music.")
 
     def __post_init__(self) -> None:
-        check_grid(self.grid, self.ranges, self.tempo)
+        check_grid(self.grid, self.ranges, self.decoded_tempo)
         check_window(self.window, self.hop, MAX_WINDOW)
 
     @property
@@ -119,4 +119,4 @@ class Voices:
 
     def piece_from_cells(self, cells: Any, name: str = "cells") -> Piece:
         """The piece of cells [step, voice]."""
-        return piece_of(np.asarray(cells), self.steps_per_quarter, self.tempo, self.hold, name)
+        return piece_of(np.asarray(cells), self.steps_per_quarter, self.decoded_tempo, self.hold, name)

@@ -18,7 +18,7 @@ from schemas.naming import SPLITS, copy_key, parse_key, window_key
 from schemas.registry import resolve
 
 NAMES = sorted(CORPORA)
-ROOTS = {"maestro": "maestro/maestro-v3.0.0", "midi": "multitrack", "music21-chorales": ""}
+ROOTS = {"jsb": "jsb", "maestro": "maestro/maestro-v3.0.0", "midi": "multitrack", "music21-chorales": ""}
 
 
 def corpus_of(name):

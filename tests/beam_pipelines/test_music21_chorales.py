@@ -10,7 +10,8 @@ import pytest
 
 from beam_pipelines.corpora import music21_chorales
 from beam_pipelines.corpora.corpus import Skip
-from beam_pipelines.corpora.music21_chorales import Music21Chorales, group_tunes
+from beam_pipelines.corpora.music21_chorales import Music21Chorales
+from beam_pipelines.corpora.tunes import group_tunes
 from schemas.errors import MissingExtra, Unreadable
 
 pytest.importorskip("music21")

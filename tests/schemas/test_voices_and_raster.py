@@ -58,7 +58,7 @@ def equal(one, other):
 @settings(deadline=None, max_examples=25)
 def test_decoding_gives_the_piece_reduced_to_the_grid(representation, piece):
     steps, hold = representation.steps_per_quarter, representation.hold
-    reduced = piece_of(cells_of(piece, steps, hold), steps, representation.tempo, hold)
+    reduced = piece_of(cells_of(piece, steps, hold), steps, representation.decoded_tempo, hold)
     records = list(representation.for_split("train").encode(piece))
     for record in records:
         check_record(record, representation.features())
@@ -183,7 +183,9 @@ def test_outside_train_windows_do_not_overlap(kind):
 
 
 @KINDS
-@pytest.mark.parametrize("bad", [{"grid": "32nd"}, {"ranges": "choir"}, {"tempo": 0.0}, {"window": 8, "hop": 12}])
+@pytest.mark.parametrize(
+    "bad", [{"grid": "32nd"}, {"ranges": "choir"}, {"decoded_tempo": 0.0}, {"window": 8, "hop": 12}]
+)
 def test_settings_that_make_no_sense_are_refused(kind, bad):
     with pytest.raises(ValueError, match="must lie"):
         kind(**bad)
