@@ -49,11 +49,10 @@ def gradients_of(update):
     return current().compile_step(fn, update.variables)
 
 
-def step_by_step(data, states):
+def step_by_step(update, batches, states):
     """Losses, gradients and states of 20 steps; with states, at those."""
     from trainer.backends import current
 
-    update, batches = make_update(data)
     fn, backend, found = gradients_of(update), current(), {}
     for step in range(STEPS):
         if states is not None:
@@ -149,7 +148,7 @@ def main():
     backend, data, out, *states = sys.argv[1:]
     set_backend(backend)
     current().prepare(deterministic=True)
-    found = step_by_step(data, np.load(states[0]) if states else None)
+    found = step_by_step(*make_update(data), np.load(states[0]) if states else None)
     for check in (free, parts_of_a_batch, repeated_tokens, compiled_function, penalty):
         found.update(check(data))
     np.savez(out, **found)

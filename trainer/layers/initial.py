@@ -20,7 +20,7 @@ _TRUNCATED_STDDEV = 0.87962566103423978
 
 
 def draw_initial(model: keras.Model, seed: int) -> None:
-    """Assigns every weight of a built model, and the state of every random generator in it, anew.
+    """Assigns every weight and kept average of a built model, and the state of every random generator in it, anew.
 
     Raises:
         ValueError: a weight that does not begin constant lacks its `_initializer` attribute, or its kind is unknown
@@ -31,6 +31,10 @@ def draw_initial(model: keras.Model, seed: int) -> None:
         for variable in layer._trainable_variables:
             drawn.add(id(variable))
             variable.assign(_initial(layer, variable, generator(seed, path_of(model, variable), "initial weights")))
+        for variable in layer._non_trainable_variables:
+            # Averages that a normalisation keeps: a run that begins anew in the same process has moved them.
+            if hasattr(layer, f"{variable.name}_initializer"):
+                variable.assign(_initial(layer, variable, generator(seed, path_of(model, variable), "initial weights")))
     for variable in model.variables:
         if variable.name == "seed_generator_state":
             variable.assign(_random_state(generator(seed, path_of(model, variable), "dropout")))

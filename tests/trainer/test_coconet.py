@@ -1,0 +1,101 @@
+"""Coconet on both backends: each runs all its checks in one process, and each check is a test here."""
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from schemas.errors import UsageError
+from schemas.manifest import Manifest
+from schemas.representations.voices import Voices
+from schemas.settings import to_json
+from tests.trainer.coconet_checks import CHECKS
+from tests.trainer.step_checks import STEPS
+from trainer.models.coconet import Coconet
+
+FILE = Path(__file__).with_name("coconet_checks.py")
+
+
+@cache
+def found_on(backend, folder):
+    """{check: what failed} and the arrays of a backend; JAX's at the states that TensorFlow went through."""
+    # Compiling takes most of the time on JAX, and what is computed is tiny.
+    environment = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    out = f"{folder}/{backend}.npz"
+    states = []
+    if backend == "jax":
+        found_on("tensorflow", folder)
+        states = [f"{folder}/tensorflow.npz"]
+    command = [sys.executable, str(FILE), backend, out, *states]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1]), dict(np.load(out))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("coconet")
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize("check", [check.__name__ for check in CHECKS])
+def test_it_holds_on(backend, check, folder):
+    assert found_on(backend, folder)[0][check] == ""
+
+
+def test_both_backends_hide_the_same_cells(folder):
+    one, other = (found_on(backend, folder)[1] for backend in ("tensorflow", "jax"))
+    names = [name for name in one if name.split()[0] in ("orderless", "bernoulli", "erased", "digests")]
+    assert len(names) == 8
+    for name in names:
+        assert (one[name] == other[name]).all(), name
+
+
+@pytest.mark.parametrize("step", range(STEPS))
+def test_from_the_same_state_both_backends_find_the_same_loss_and_gradient(step, folder):
+    one, other = (found_on(backend, folder)[1] for backend in ("tensorflow", "jax"))
+    assert other[f"loss {step}"] == pytest.approx(one[f"loss {step}"], rel=1e-5)
+    names = sorted(name for name in one if name.startswith(f"gradient {step} "))
+    whole = np.sqrt(sum(np.sum(np.square(one[name], dtype=np.float64)) for name in names))
+    for name in names:
+        norm = np.linalg.norm(one[name].astype(np.float64))
+        assert np.linalg.norm(one[name] - other[name]) <= 1e-4 * max(norm, 1e-3 * whole), name
+
+
+def manifest_of(**settings):
+    representation = Voices(**settings)
+    return Manifest("made-up", "1", "voices", to_json(representation), representation.features(), ())
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [({}, []), ({"hold": True}, ["holds"]), ({"ranges": "any"}, ["ranges"]), ({"window": 0}, ["window"])],
+)
+def test_a_dataset_that_it_cannot_work_with_is_named_before_training(settings, what):
+    assert [item.what for item in Coconet().needs(manifest_of(**settings))] == what
+
+
+def test_a_wider_network_takes_any_pitch():
+    assert Coconet(pitch_range=(0, 127)).needs(manifest_of(ranges="any")) == []
+
+
+def test_cells_and_classes_are_each_others_inverse():
+    cells = np.array([[36, 81, 60, 128]], np.uint8)
+    assert Coconet().classes(cells).tolist() == [[0, 45, 24, 46]]
+    assert Coconet().cells(Coconet().classes(cells)).tolist() == cells.tolist()
+    assert Coconet().classes([35, 82, 129]).tolist() == [-1, -1, -1]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"dilation": 3}, {"blocks": 0}, {"hide": 0.0}, {"erase": (5, 4)}, {"pitch_range": (60, 128)}, {"masks": "some"}],
+)
+def test_settings_that_make_no_network_are_refused_by_name(settings):
+    name = next(iter(settings)).replace("_", "-")
+    with pytest.raises(UsageError, match=f"--{name}"):
+        Coconet(**settings)
