@@ -113,9 +113,9 @@ _COCONET = Run(
     task=Coconet(),
     settings=_CELLS,
     expected=(
-        "Huang et al. 2017, 16ths, random orders, their own split: 0.57 +- 0.01 nats per frame (framewise), in order of "
-        "time 2.22. Cells, Huang et al. 2018, table 2: 0.238 on validation (orderless). Both see the future, so neither "
-        "compares with a causal model. 64 layers of 128, 9.2 million weights: for an accelerator."
+        "Huang et al. 2017, 16ths, their own split: 0.57 +- 0.01 nats per frame in random orders (framewise), 2.22 in "
+        "order of time. Cells, in table 2 of Huang et al. 2018: 0.238 on validation (orderless). Both see the future, "
+        "so neither compares with a causal model. 64 layers of 128, 9.2 million weights: for an accelerator."
     ),
     command="stretto train coconet --data DIR --output RUN (of jsb, voices, --window 64)",
 )
