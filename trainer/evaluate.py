@@ -4,7 +4,8 @@ Protocols. `segment`: every piece is cut into windows that do not overlap, each 
 literature reports (Huang et al. 2018: segments of 2,048 events), and losing the context at each cut costs likelihood.
 `sliding`: windows overlap and only tokens with context from the one before are scored, but for the first window;
 lower, and not comparable with `segment`. Every token of a piece is scored once in both. The bigram (counted on train,
-0.1 added) reads the same windows.
+0.1 added) reads the same windows. Where a token is a cell of a raster of voices, n-grams over whole pieces, the voices,
+and the pieces whose tune is in train too are told apart.
 """
 
 from __future__ import annotations
@@ -19,18 +20,23 @@ import numpy as np
 
 from media.storage import write_atomic
 from schemas.errors import InputError, UsageError
+from schemas.grid import VOICES
 from schemas.hashing import canonical_json
 from schemas.manifest import Manifest
 from schemas.naming import SPLITS, Key
 from schemas.settings import setting, to_json
 from schemas.tokens import real_length
-from schemas.window import window_starts
 from trainer.config import ON_CORRUPT
-from trainer.metrics.likelihood import NOTHING, Likelihood, bigram_counts, bigram_nats
+from trainer.metrics.likelihood import bigram_counts, bigram_nats
+from trainer.metrics.ngram import floors
+from trainer.metrics.scores import group, of_cells, summary
+from trainer.metrics.tunes import shared_tunes
+from trainer.segments import Scored, Segment, score, segments
 from trainer.task import EXAMPLE_WEIGHT
 
 if TYPE_CHECKING:
     from trainer.data import Reader
+    from trainer.loaded import Loaded
     from trainer.pieces import Whole
 
 PROTOCOLS = ("segment", "sliding")
@@ -76,49 +82,6 @@ class Evaluation:
         return window, hop
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A window of a piece: its tokens, where it begins, and how many at its beginning are context and not scored."""
-
-    piece: str
-    start: int
-    tokens: np.ndarray[Any, Any]
-    context: int
-
-
-def segments(piece: str, tokens: np.ndarray[Any, Any], window: int, hop: int) -> Iterator[Segment]:
-    """The windows of a piece, tokens [token]; each token is scored in exactly one of them."""
-    for start in window_starts(len(tokens), window, hop):
-        yield Segment(piece, start, tokens[start : start + window], window - hop if start else 0)
-
-
-def batch_of(parts: Sequence[Segment], window: int, batch: int) -> dict[str, np.ndarray[Any, Any]]:
-    """Segments as one batch of a fixed shape; rows that only fill it up have weight 0."""
-    tokens = np.zeros((batch, window), np.uint16)
-    lengths = np.zeros(batch, np.int64)
-    for row, part in enumerate(parts):
-        tokens[row, : len(part.tokens)] = part.tokens
-        lengths[row] = len(part.tokens)
-    weight = (np.arange(batch) < len(parts)).astype(np.float32)
-    return {"tokens": tokens, "start_token": np.zeros(batch, np.int64), "piece_tokens": lengths, EXAMPLE_WEIGHT: weight}
-
-
-def score(model: Any, task: Any, parts: Sequence[Segment], window: int, batch: int) -> Iterator[np.ndarray[Any, Any]]:
-    """Nats of every token of each segment, context too, float64 [token]."""
-    from trainer.backends import current
-
-    names = sorted(batch_of([], window, batch))
-    compiled = current().compile_function(
-        model, lambda *arrays: task.log_likelihood(model, dict(zip(names, arrays, strict=True)))[0]
-    )
-    for start in range(0, len(parts), batch):
-        some = parts[start : start + batch]
-        arrays = batch_of(some, window, batch)
-        nats = np.asarray(compiled(*(arrays[name] for name in names)), np.float64)
-        for row, part in enumerate(some):
-            yield nats[row, : len(part.tokens)]
-
-
 def evaluate(run: str, settings: Evaluation) -> dict[str, Any]:
     """Scores, writes `<run>/evaluations/<split>-<step>-<protocol>.json`, and returns what it holds.
 
@@ -134,83 +97,94 @@ def evaluate(run: str, settings: Evaluation) -> dict[str, Any]:
 
     loaded = load_run(run, settings.checkpoint)
     folder, manifest = dataset_of(loaded, settings.data)
-    representation, model, step = loaded.representation, loaded.model, loaded.saved.step
-    window, hop = settings.cut(model.window, loaded.task.longest(model))
-    batch = settings.batch or max(1, TOKENS_AT_ONCE // window)
-    readers = _readers(folder, manifest, settings)
-    wholes, left_out, unnamed = _wholes(readers[0], settings.split)
-    parts = [part for whole in wholes for part in segments(whole.copy, whole.tokens, window, hop)]
-    counts = bigram_counts(_train_windows(readers[1]), representation.size)
-    rows = []
-    for part, nats in zip(parts, score(model, loaded.task, parts, window, batch), strict=True):
-        scored = part.tokens[part.context :]
-        baseline = bigram_nats(counts, part.tokens)[part.context :]
-        rows.append(_row(part, scored, nats[part.context :], baseline, representation))
+    step = loaded.saved.step
     result = {
         "run": loaded.run.name,
         "step": step,
-        "window": window,
-        "hop": hop,
         "representation": manifest.representation,
         "representation_settings": dict(manifest.settings),
         "data_fingerprint": manifest.fingerprint,
         **{name: value for name, value in to_json(settings).items() if name not in ("data", "window", "hop", "batch")},
-        **summary(rows, settings.protocol, window),
-        "corrupt_records": _corrupt_records(settings.split, *readers),
-        "left_out": left_out,
-        "unnamed_records": unnamed,
+        **_of_tokens(loaded, folder, manifest, settings),
     }
     path = os.path.join(run, "evaluations", f"{settings.split}-{step}-{settings.protocol}.json")
     write_atomic(path, (json.dumps(json.loads(canonical_json(result)), indent=1) + "\n").encode())
     return {**result, "file": path}
 
 
-def _row(part: Segment, scored: Any, nats: Any, baseline: Any, representation: Any) -> dict[str, Any]:
+def _of_tokens(loaded: Loaded, folder: str, manifest: Manifest, settings: Evaluation) -> dict[str, Any]:
+    """The figures of a run that predicts the next token, and what was left out."""
+    representation, model = loaded.representation, loaded.model
+    window, hop = settings.cut(model.window, loaded.task.longest(model))
+    readers = _readers(folder, manifest, settings)
+    wholes, left_out, unnamed = _wholes(readers[0], settings.split)
+    parts = [part for whole in wholes for part in segments(whole.copy, whole.tokens, window, hop)]
+    batch = settings.batch or max(1, TOKENS_AT_ONCE // window)
+    scored = list(score(model, loaded.task, parts, window, batch))
     return {
-        "piece": part.piece,
-        "start_token": part.start + part.context,
-        "nats": float(nats.sum()),
-        "tokens": len(scored),
-        "notes": representation.count_notes(scored),
-        "seconds": representation.count_seconds(scored),
-        "bigram_nats": float(baseline.sum()),
+        "window": window,
+        "hop": hop,
+        **summary(_rows(parts, scored, readers[1], representation), settings.protocol, window),
+        **_of_voices(parts, scored, wholes, readers[1], representation),
+        "corrupt_records": _corrupt_records(settings.split, *readers),
+        "left_out": left_out,
+        "unnamed_records": unnamed,
     }
 
 
-def summary(rows: Sequence[dict[str, Any]], protocol: str, window: int) -> dict[str, Any]:
-    """The figures of all segments together, those of each piece, and the segments themselves."""
-    total = sum((_likelihood(row) for row in rows), NOTHING)
-    bigram = sum(row["bigram_nats"] for row in rows) / total.tokens
-    name = f"nll_seg{window}" if protocol == "segment" else f"nll_sliding{window}"
-    by_piece: dict[str, Likelihood] = {}
-    for row in rows:
-        by_piece[row["piece"]] = by_piece.get(row["piece"], NOTHING) + _likelihood(row)
+def _rows(
+    parts: Sequence[Segment], scored: Sequence[Scored], train: Reader, representation: Any
+) -> list[dict[str, Any]]:
+    """What is known of each window; see `trainer.metrics.scores`."""
+    counts = bigram_counts(_train_windows(train), representation.size)
+    rows = []
+    for part, found in zip(parts, scored, strict=True):
+        tokens = part.tokens[part.context :]
+        row = {
+            "piece": part.piece,
+            "start_token": part.start + part.context,
+            "nats": float(found.nats[part.context :].sum()),
+            "tokens": len(tokens),
+            "right": int(found.right[part.context :].sum()),
+            "notes": representation.count_notes(tokens),
+            "seconds": representation.count_seconds(tokens),
+            "bigram_nats": float(bigram_nats(counts, part.tokens)[part.context :].sum()),
+        }
+        rows.append(row)
+    return rows
+
+
+def _of_voices(
+    parts: Sequence[Segment], scored: Sequence[Scored], wholes: Sequence[Whole], train: Reader, representation: Any
+) -> dict[str, Any]:
+    """Figures that only a raster of voices has; nothing for other tokens."""
+    from trainer.pieces import pieces
+
+    if not (voices := getattr(representation, "voices", 0)):
+        return {}
+    nats: dict[str, list[np.ndarray[Any, Any]]] = {}
+    for part, found in zip(parts, scored, strict=True):
+        nats.setdefault(part.piece, []).append(found.nats[part.context :])
+    spent = {piece: np.concatenate(found) for piece, found in nats.items()}
+    tokens = {whole.copy: whole.tokens for whole in wholes}
+    learnt = [whole.tokens for whole in pieces(train, lambda key: key.is_original) if not whole.lacking]
+    shared = shared_tunes(learnt, tokens, voices * representation.steps_per_quarter)
     return {
-        **_finite(total.figures()),
-        name: total.nats_per_token,
-        "bigram_nats_per_token": bigram,
-        "ratio": total.nats_per_token / bigram,
-        "pieces": [{"piece": piece, **_finite(found.figures())} for piece, found in by_piece.items()],
-        "segments": [{**row, "nats_per_token": row["nats"] / row["tokens"]} for row in rows],
+        **of_cells(tokens, spent, VOICES),
+        "floors": floors(learnt, list(tokens.values()), representation.size, voices),
+        "tune_in_train": group({piece: found for piece, found in spent.items() if piece in shared}),
+        "tune_not_in_train": group({piece: found for piece, found in spent.items() if piece not in shared}),
     }
-
-
-def _likelihood(row: dict[str, Any]) -> Likelihood:
-    return Likelihood(row["nats"], row["tokens"], row["notes"], row["seconds"])
-
-
-def _finite(figures: dict[str, float]) -> dict[str, float | None]:
-    return {name: value if np.isfinite(value) else None for name, value in figures.items()}
 
 
 def _readers(folder: str, manifest: Manifest, settings: Evaluation) -> tuple[Reader, Reader]:
-    """Of the split that is scored, and of train, on which the bigram is counted."""
+    """Of the split that is scored, and of train, on which the floors are counted."""
     from trainer.data import Reader
     from trainer.pieces import PIECE_FEATURES
 
     return (
         Reader(folder, manifest, settings.split, PIECE_FEATURES, settings.on_corrupt),
-        Reader(folder, manifest, "train", on_corrupt=settings.on_corrupt),
+        Reader(folder, manifest, "train", PIECE_FEATURES, settings.on_corrupt),
     )
 
 
@@ -267,16 +241,27 @@ def table(result: dict[str, Any]) -> str:
         f"{result['tokens']:,} tokens, {result['notes']:,} notes, {result['seconds']:,.0f} s of music",
         f"protocol {result['protocol']}, window {result['window']}, hop {result['hop']}, {result['representation']}",
     ]
-    for name, unit in (
-        ("nats_per_token", "nats per token"),
-        ("nats_per_note", "nats per note"),
-        ("bits_per_second", "bits per second of music"),
-        ("bigram_nats_per_token", "nats per token, bigram counted on train"),
-        ("ratio", "of the bigram's"),
-    ):
-        value = result[name]
-        lines.append(f"  {'-' if value is None else f'{value:.4f}':>10}  {unit}")
+    lines += [f"  {'-' if value is None else f'{value:.4f}':>10}  {what}" for what, value in _figures(result)]
     lines += [f"  left out, because not all of it can be read: {copy}" for copy in result["left_out"]]
     if unnamed := result["unnamed_records"]:
         lines.append(f"  left out too: {unnamed} corrupt records of pieces that cannot be named")
     return "\n".join([*lines, *sentences(result["corrupt_records"]), f"written to {result['file']}"])
+
+
+def _figures(result: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
+    """What a table shows, and its value."""
+    yield "nats per token", result["nats_per_token"]
+    yield f"standard error over {len(result['pieces'])} pieces", result["standard_error"]
+    yield "of the tokens were the likeliest", result["accuracy"]
+    yield "nats per note", result["nats_per_note"]
+    yield "bits per second of music", result["bits_per_second"]
+    yield "nats per token, bigram counted on train", result["bigram_nats_per_token"]
+    yield "of the bigram's", result["ratio"]
+    if "nll_cell" in result:
+        yield from ((f"nats per cell, {voice}", value) for voice, value in result["voices"].items())
+        yield "nats per cell that repeats its voice's last", result["repeated"]
+        yield "nats per cell that changes it", result["changed"]
+        for name, what in (("tune_in_train", "whose tune is in train"), ("tune_not_in_train", "whose tune is not")):
+            yield f"nats per cell, {result[name]['pieces']} pieces {what}", result[name]["nats_per_token"]
+        for name, what in (("unigram", "unigram"), ("bigram", "bigram of a voice"), ("ngram", "four-token n-gram")):
+            yield f"nats per cell, {what} counted on train", result["floors"][name]

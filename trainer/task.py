@@ -103,8 +103,11 @@ class Task(Protocol):
         """What is minimised in each step, in this order."""
         ...
 
-    def log_likelihood(self, model: keras.Model, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Negative log-likelihood in nats and weight of every target; float32 [batch, time], 0 where none counts."""
+    def log_likelihood(self, model: keras.Model, batch: Batch) -> tuple[Tensor, ...]:
+        """Negative log-likelihood in nats and weight of every target; float32 [batch, time], 0 where none counts.
+
+        Families that predict tokens add whether each was the likeliest.
+        """
         ...
 
     def sample(

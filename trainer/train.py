@@ -17,6 +17,7 @@ from schemas.errors import InputError, MachineError, UsageError
 from schemas.feature import features_to_json
 from schemas.hashing import canonical_json
 from schemas.manifest import Manifest, read_manifest
+from schemas.registry import resolve
 from schemas.representations import from_settings
 from schemas.settings import to_json
 from trainer.backends import choose, current, set_backend
@@ -24,6 +25,7 @@ from trainer.checkpoint import Checkpoints
 from trainer.config import Run, TrainSettings, differences, refused, run_to_json
 from trainer.data import Reader
 from trainer.loaded import CONFIG, build_model, read_config
+from trainer.models import FAMILIES
 from trainer.task import Difference
 from trainer.telling import tell, tell_at_once
 
@@ -137,8 +139,8 @@ def check_init(run: Run, config: Config) -> None:
     source = run.settings.init
     if not source or not os.path.isdir(source):
         return  # a run that continues has weights of its own; a new one is told when they are looked for
-    old = read_config(source)
-    network = [name for name in differences(with_defaults(old), config) if name == "family" or name.startswith("model.")]
+    old = with_defaults(read_config(source))
+    network = [name for name in differences(old, config) if name == "family" or name.startswith("model.")]
     network = [name for name in network if name not in SAME_WEIGHTS]
     if canonical_json(old["data"]["features"]) != canonical_json(config["data"]["features"]):
         network.append("features of the data")
@@ -174,8 +176,13 @@ def prepare_folder(output: str, config: Config) -> Changes:
 
 
 def with_defaults(config: Config) -> Config:
-    """A stored configuration, with how a run went on that is older than some of the settings."""
-    return {**config, "train": {**to_json(TrainSettings()), **config["train"]}}
+    """A stored configuration, with what stood for the settings that it is older than.
+
+    Raises UsageError where its family is unknown.
+    """
+    family = resolve(FAMILIES, config["family"], "model family")
+    groups = {"train": TrainSettings(), "model": family()}
+    return {**config, **{name: {**to_json(default), **config[name]} for name, default in groups.items()}}
 
 
 def finished(output: str, steps: int) -> bool:

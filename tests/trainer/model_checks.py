@@ -392,7 +392,9 @@ def the_loss_does_not_change_with_padding_or_with_who_is_in_the_batch():
 def log_likelihood_adds_up_to_the_loss():
     tokens, lengths = tokens_of(3, seed=4), [16, 4, 11]
     batch = batch_of(tokens, lengths)
-    nats, weight = map(array, setup()[0].log_likelihood(model_of("rotary"), batch))
+    nats, weight, right = map(array, setup()[0].log_likelihood(model_of("rotary"), batch))
+    likeliest = forward_of("rotary")(np.pad(tokens[:, :-1], ((0, 0), (1, 0)), constant_values=VOCABULARY)).argmax(-1)
+    assert ((right > 0) == (likeliest == tokens))[weight > 0].all()
     total, count = loss_of(batch, "rotary")
     assert nats.shape == weight.shape == (3, WINDOW)
     assert weight.sum() == count == sum(lengths)

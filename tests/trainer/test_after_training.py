@@ -91,7 +91,9 @@ def test_evaluation_writes_named_figures_that_are_one_sum_divided_once(road):
     assert found["nats_per_note"] == pytest.approx(total / found["notes"], rel=1e-12)
     assert found["bits_per_second"] == pytest.approx(total / log(2) / found["seconds"], rel=1e-12)
     assert found["ratio"] == pytest.approx(found["nats_per_token"] / found["bigram_nats_per_token"], rel=1e-12)
+    assert found["accuracy"] == pytest.approx(sum(row["right"] for row in found["segments"]) / found["tokens"])
     assert len(found["pieces"]) == len(found["segments"]) == 7
+    assert "nll_cell" not in found
 
 
 def test_the_loss_of_training_and_the_evaluation_agree(road):

@@ -13,6 +13,7 @@ from trainer.models import FAMILIES
 from trainer.models.music_transformer import MusicTransformer
 from trainer.runs import RUNS
 from trainer.schedule import constant, cosine, rsqrt, schedule_of
+from trainer.train import with_defaults
 
 
 def test_settings_and_every_family_are_imported_without_a_framework():
@@ -126,3 +127,10 @@ def test_a_cosine_ends_at_zero_and_is_at_half_in_the_middle():
 def test_every_schedule_reaches_its_peak_once_it_is_warm(name):
     schedule = schedule_of(TrainSettings(steps=100, warmup=10, learning_rate=0.5, schedule=name))
     assert schedule(9) == pytest.approx(0.5) == max(schedule(step) for step in range(100))
+
+
+def test_a_run_that_is_older_than_a_setting_goes_on_with_what_stood_for_it():
+    now = run_to_json(RUNS["tiny-chorales"])
+    older = {**now, "model": {name: value for name, value in now["model"].items() if name not in ("voices", "metre")}}
+    assert differences(older, now).keys() == {"model.voices", "model.metre"}
+    assert not differences(with_defaults(older), now)

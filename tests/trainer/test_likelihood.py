@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from schemas.errors import UsageError
-from trainer.evaluate import Evaluation, batch_of, segments, summary
+from trainer.evaluate import Evaluation
 from trainer.metrics.copying import longest_copied_runs
 from trainer.metrics.likelihood import NOTHING, Likelihood, bigram_counts, bigram_nats
+from trainer.metrics.scores import group, of_cells, summary
 from trainer.metrics.style import differences
+from trainer.metrics.tunes import shared_tunes
+from trainer.segments import batch_of, segments
 
 
 def test_sums_are_added_and_divided_once():
@@ -86,21 +89,54 @@ def test_a_batch_is_filled_up_with_rows_of_weight_zero():
     parts = list(segments("piece", np.arange(10), 8, 8))
     batch = batch_of(parts, 8, 4)
     assert batch["tokens"].shape == (4, 8)
-    assert batch["piece_tokens"].tolist() == [8, 2, 0, 0]
+    assert batch["start_token"].tolist() == [0, 8, 0, 0]
+    assert batch["piece_tokens"].tolist() == [8, 10, 0, 0]
     assert batch["example_weight"].tolist() == [1, 1, 0, 0]
 
 
 def test_the_summary_names_the_figure_by_protocol_and_window():
     rows = [
-        {"piece": "a", "start_token": 0, "nats": 4.0, "tokens": 2, "notes": 1, "seconds": 0.0, "bigram_nats": 8.0},
-        {"piece": "a", "start_token": 2, "nats": 2.0, "tokens": 1, "notes": 0, "seconds": 0.0, "bigram_nats": 4.0},
+        {"piece": "a", "start_token": 0, "nats": 4.0, "tokens": 2, "right": 2, "notes": 1, "seconds": 0.0},
+        {"piece": "a", "start_token": 2, "nats": 2.0, "tokens": 1, "right": 0, "notes": 0, "seconds": 0.0},
     ]
+    rows = [{**row, "bigram_nats": 2 * row["nats"]} for row in rows]
     found = summary(rows, "segment", 2048)
     assert found["nll_seg2048"] == found["nats_per_token"] == 2.0
     assert found["ratio"] == 0.5
+    assert found["accuracy"] == pytest.approx(2 / 3)
+    assert found["standard_error"] is None
     assert found["bits_per_second"] is None
     assert found["pieces"][0]["tokens"] == 3
     assert "nll_sliding512" in summary(rows, "sliding", 512)
+
+
+def test_cells_are_told_apart_by_voice_and_by_whether_they_repeat_their_voices_last():
+    tokens = {"a": np.array([60, 50, 60, 51, 60, 50]), "b": np.array([70, 40])}
+    nats = {"a": np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), "b": np.array([7.0, 8.0])}
+    found = of_cells(tokens, nats, ("high", "low"))
+    assert found["nll_cell"] == 4.5
+    assert found["voices"] == {"high": 4.0, "low": 5.0}
+    assert found["repeated"] == 4.0
+    assert found["changed"] == 5.0
+    assert of_cells({"b": tokens["b"]}, {"b": nats["b"]}, ("high", "low"))["changed"] is None
+
+
+def test_a_group_of_pieces_has_a_mean_over_tokens_and_a_standard_error_over_pieces():
+    found = group({"a": np.array([1.0, 1.0, 1.0]), "b": np.array([3.0])})
+    assert found == {"pieces": 2, "nats_per_token": 1.5, "standard_error": pytest.approx(1.0)}
+    assert group({}) == {"pieces": 0, "nats_per_token": None, "standard_error": None}
+
+
+def test_a_tune_is_known_again_in_another_key_and_under_other_voices():
+    draw = np.random.default_rng(0)
+    tune, other = draw.integers(60, 76, (2, 24))
+
+    def piece(soprano):
+        return np.stack([soprano, draw.integers(40, 60, len(soprano))], axis=1).reshape(-1)
+
+    half = np.concatenate([other[:14], tune[14:]])
+    pieces = {"same": piece(tune), "moved": piece(tune + 3), "new": piece(other), "half": piece(half)}
+    assert shared_tunes([piece(tune)], pieces, 2) == {"same", "moved"}
 
 
 def test_windows_beyond_what_positions_reach_are_refused_unless_told():

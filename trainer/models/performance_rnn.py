@@ -70,10 +70,12 @@ class PerformanceRNN:
         """One: the cross-entropy of the next token."""
         return [NextToken()]
 
-    def log_likelihood(self, model: keras.Model, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(nats, weight), float32 [batch, token]; padding and rows that only fill a batch have weight 0."""
-        nats, weight, _ = score(model, batch, training=False)
-        return nats, weight
+    def log_likelihood(self, model: keras.Model, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Nats, weight and whether the token was the likeliest, float32 [batch, token].
+
+        Padding and rows that only fill a batch have weight 0.
+        """
+        return score(model, batch, training=False)
 
     def longest(self, model: keras.Model) -> int | None:
         """None: a state can be carried on for ever."""
