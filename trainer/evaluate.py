@@ -5,7 +5,8 @@ literature reports (Huang et al. 2018: segments of 2,048 events), and losing the
 `sliding`: windows overlap and only tokens with context from the one before are scored, but for the first window;
 lower, and not comparable with `segment`. Every token of a piece is scored once in both. The bigram (counted on train,
 0.1 added) reads the same windows. Where a token is a cell of a raster of voices, n-grams over whole pieces, the voices,
-and the pieces whose tune is in train too are told apart.
+and the pieces whose tune is in train too are told apart. Runs that guess cells have protocols of their own:
+`trainer.cells`.
 """
 
 from __future__ import annotations
@@ -13,19 +14,21 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from media.storage import write_atomic
 from schemas.errors import InputError, UsageError
-from schemas.grid import VOICES
+from schemas.grid import REST, VOICES
 from schemas.hashing import canonical_json
 from schemas.manifest import Manifest
 from schemas.naming import SPLITS, Key
 from schemas.settings import setting, to_json
 from schemas.tokens import real_length
+from schemas.window import TOKENS, layout_of
+from trainer import cells
 from trainer.config import ON_CORRUPT
 from trainer.metrics.likelihood import bigram_counts, bigram_nats
 from trainer.metrics.ngram import floors
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from trainer.pieces import Whole
 
 PROTOCOLS = ("segment", "sliding")
+"""Of tokens; those of cells are `trainer.cells.PROTOCOLS`."""
 TOKENS_AT_ONCE = 8192  # attention needs memory for the square of a window
 
 
@@ -50,23 +54,38 @@ class Evaluation:
     data: str = setting("", help="dataset; without it the one that the run was trained on", metavar="DIR")
     split: str = setting("validation", help="which pieces; of train the originals alone", choices=SPLITS)
     checkpoint: str = setting("best", help="best, last, or a step", metavar="best|last|N")
-    protocol: str = setting("segment", help="segment: windows apart; sliding: windows that overlap", choices=PROTOCOLS)
-    window: int = setting(0, help="tokens that are read at once; 0 takes the trained length")
+    protocol: str = setting(
+        "",
+        help="tokens: segment: windows apart; sliding: windows that overlap; cells: masked: the training loss; "
+        "orderless, chronological: cell after cell; framewise: step after step; without it the first the run can do",
+        choices=("", *PROTOCOLS, *cells.PROTOCOLS),
+    )
+    window: int = setting(0, help="tokens or steps that are read at once; 0 takes the trained length")
     hop: int = setting(0, help="sliding: tokens from one window to the next; 0 takes half the window")
-    batch: int = setting(0, help="windows that are scored at once; 0 takes as many as hold 8,192 tokens")
+    batch: int = setting(0, help="windows that are scored at once; 0 takes as many as hold 8,192 tokens or 2,048 steps")
+    orders: int = setting(5, help="cells: random orders whose likelihoods are averaged, or masks of each window")
+    limit: int = setting(0, help="cells: only the first so many pieces by name; 0 takes all")
     on_corrupt: str = setting(
         "fail", help="skip leaves out, and names, pieces with records that are not what was written", choices=ON_CORRUPT
     )
     allow_longer: bool = setting(False, help="read windows longer than the trained length with rotary positions")
 
     def __post_init__(self) -> None:
-        for name in ("window", "hop", "batch"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"--{name} {getattr(self, name)}: must be 0 or more")
-        if self.hop and self.protocol == "segment":
-            raise UsageError("--hop belongs to --protocol sliding: segments do not overlap")
+        for name, least in (("window", 0), ("hop", 0), ("batch", 0), ("orders", 1), ("limit", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(f"--{name} {getattr(self, name)}: must be {least} or more")
+        if self.hop and self.protocol != "sliding":
+            raise UsageError("--hop belongs to --protocol sliding: other windows do not overlap")
         if self.window and self.hop > self.window:
             raise UsageError(f"--hop {self.hop} is larger than --window {self.window}: tokens would be skipped")
+
+    def for_kind(self, known: tuple[str, ...], what: str) -> Evaluation:
+        """These settings for a run that can be scored so; `what` names it. Raises UsageError for another protocol."""
+        if not self.protocol:
+            return replace(self, protocol=known[0])
+        if self.protocol not in known:
+            raise UsageError(f"--protocol {self.protocol}: {what} is scored with one of {', '.join(known)}")
+        return self
 
     def cut(self, trained: int, longest: int | None) -> tuple[int, int]:
         """Window and hop, tokens. Raises UsageError for a window that the positions of the run do not reach."""
@@ -76,7 +95,7 @@ class Evaluation:
                 f"--window {window}: this run has rotary positions and was trained on {longest} tokens; longer ones "
                 f"score badly. Take at most {longest} (--protocol sliding gives more context), or --allow-longer."
             )
-        hop = window if self.protocol == "segment" else self.hop or max(1, window // 2)
+        hop = window if self.protocol != "sliding" else self.hop or max(1, window // 2)
         if hop > window:
             raise UsageError(f"--hop {hop} is larger than the window of {window}: tokens would be skipped")
         return window, hop
@@ -97,15 +116,20 @@ def evaluate(run: str, settings: Evaluation) -> dict[str, Any]:
 
     loaded = load_run(run, settings.checkpoint)
     folder, manifest = dataset_of(loaded, settings.data)
-    step = loaded.saved.step
+    step, is_tokens = loaded.saved.step, layout_of(manifest.features) == TOKENS
+    settings = settings.for_kind(PROTOCOLS if is_tokens else cells.PROTOCOLS, loaded.run.name)
     result = {
         "run": loaded.run.name,
         "step": step,
         "representation": manifest.representation,
         "representation_settings": dict(manifest.settings),
         "data_fingerprint": manifest.fingerprint,
-        **{name: value for name, value in to_json(settings).items() if name not in ("data", "window", "hop", "batch")},
-        **_of_tokens(loaded, folder, manifest, settings),
+        **{
+            name: value
+            for name, value in to_json(settings).items()
+            if name in ("split", "checkpoint", "protocol", "on_corrupt", "allow_longer")
+        },
+        **(_of_tokens if is_tokens else _of_cells)(loaded, folder, manifest, settings),
     }
     path = os.path.join(run, "evaluations", f"{settings.split}-{step}-{settings.protocol}.json")
     write_atomic(path, (json.dumps(json.loads(canonical_json(result)), indent=1) + "\n").encode())
@@ -126,6 +150,29 @@ def _of_tokens(loaded: Loaded, folder: str, manifest: Manifest, settings: Evalua
         "hop": hop,
         **summary(_rows(parts, scored, readers[1], representation), settings.protocol, window),
         **_of_voices(parts, scored, wholes, readers[1], representation),
+        "corrupt_records": _corrupt_records(settings.split, *readers),
+        "left_out": left_out,
+        "unnamed_records": unnamed,
+    }
+
+
+def _of_cells(loaded: Loaded, folder: str, manifest: Manifest, settings: Evaluation) -> dict[str, Any]:
+    """The figures of a run that guesses cells, and what was left out; for a causal protocol n-grams beside it."""
+    from trainer.pieces import pieces
+
+    readers = _readers(folder, manifest, settings)
+    wholes, left_out, unnamed = _wholes(readers[0], settings.split)
+    chosen = {whole.copy: whole.tokens for whole in wholes[: settings.limit or None]}
+    window, how = settings.window or loaded.model.window, (settings.protocol, settings.orders, settings.batch)
+    result = cells.evaluate_cells(loaded.task, loaded.model, chosen, window, *how)
+    if settings.protocol == "chronological":
+        learnt = [
+            whole.tokens.ravel() for whole in pieces(readers[1], lambda key: key.is_original) if not whole.lacking
+        ]
+        result["floors"] = floors(learnt, [item.ravel() for item in chosen.values()], REST + 1, len(VOICES))
+    return {
+        "limit": settings.limit,
+        **result,
         "corrupt_records": _corrupt_records(settings.split, *readers),
         "left_out": left_out,
         "unnamed_records": unnamed,
@@ -180,11 +227,12 @@ def _of_voices(
 def _readers(folder: str, manifest: Manifest, settings: Evaluation) -> tuple[Reader, Reader]:
     """Of the split that is scored, and of train, on which the floors are counted."""
     from trainer.data import Reader
-    from trainer.pieces import PIECE_FEATURES
+    from trainer.pieces import piece_features
 
+    names = piece_features(manifest.features)
     return (
-        Reader(folder, manifest, settings.split, PIECE_FEATURES, settings.on_corrupt),
-        Reader(folder, manifest, "train", PIECE_FEATURES, settings.on_corrupt),
+        Reader(folder, manifest, settings.split, names, settings.on_corrupt),
+        Reader(folder, manifest, "train", names, settings.on_corrupt),
     )
 
 
@@ -197,7 +245,7 @@ def _wholes(reader: Reader, split: str) -> tuple[list[Whole], list[str], int]:
 
     found = list(pieces(reader, lambda key: _is_scored(key, split)))
     whole, left_out = [one for one in found if not one.lacking], [one.copy for one in found if one.lacking]
-    window = reader.features["tokens"].shape[0] or 1
+    window = reader.features[layout_of(reader.features).values].shape[0] or 1
     # The fewest that can hold what is lacking: where it takes more than are corrupt, some were never written.
     explained = sum(-(-one.lacking // window) for one in found)
     if explained > len(reader.corrupt):
@@ -236,16 +284,25 @@ def table(result: dict[str, Any]) -> str:
     """The figures for a person."""
     from trainer.corrupt import sentences
 
+    is_cells = result["protocol"] in cells.PROTOCOLS
     lines = [
-        f"{result['run']}, step {result['step']}, {result['split']}: {len(result['pieces'])} pieces, "
-        f"{result['tokens']:,} tokens, {result['notes']:,} notes, {result['seconds']:,.0f} s of music",
-        f"protocol {result['protocol']}, window {result['window']}, hop {result['hop']}, {result['representation']}",
+        f"{result['run']}, step {result['step']}, {result['split']}: {len(result['pieces'])} pieces"
+        + (cells.extent(result) if is_cells else _extent(result)),
+        f"protocol {result['protocol']}, window {result['window']}, {result['representation']}",
     ]
-    lines += [f"  {'-' if value is None else f'{value:.4f}':>10}  {what}" for what, value in _figures(result)]
+    figures = cells.figures(result) if is_cells else _figures(result)
+    lines += [f"  {'-' if value is None else f'{value:.4f}':>10}  {what}" for what, value in figures]
     lines += [f"  left out, because not all of it can be read: {copy}" for copy in result["left_out"]]
     if unnamed := result["unnamed_records"]:
         lines.append(f"  left out too: {unnamed} corrupt records of pieces that cannot be named")
     return "\n".join([*lines, *sentences(result["corrupt_records"]), f"written to {result['file']}"])
+
+
+def _extent(result: dict[str, Any]) -> str:
+    return (
+        f", {result['tokens']:,} tokens, {result['notes']:,} notes, {result['seconds']:,.0f} s of music, "
+        f"hop {result['hop']}"
+    )
 
 
 def _figures(result: dict[str, Any]) -> Iterator[tuple[str, float | None]]:

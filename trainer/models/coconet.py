@@ -139,13 +139,13 @@ class Coconet:
         """One: the cross-entropy of hidden cells."""
         return [HiddenCells(self)]
 
-    def log_likelihood(self, model: keras.Model, batch: Batch) -> tuple[Tensor, Tensor]:
+    def log_likelihood(self, model: keras.Model, batch: Batch, seed: Tensor = 0) -> tuple[Tensor, Tensor]:
         """(nats, weight), float32 [batch, step, voice], of each hidden cell given the visible ones; else weight 0.
 
-        Hidden are those that `batch["known"]` does not show, or without it those that validation hides. Each cell is
-        guessed without the other hidden ones, so only where one is hidden the sum is a likelihood.
+        Hidden are those that `batch["known"]` does not show; without it those that a seed hides, 0 as validation does.
+        Each cell is guessed without the other hidden ones, so only where one is hidden the sum is a likelihood.
         """
-        nats, hidden, _ = _score(self, model, batch, np.int32(0), training=False)
+        nats, hidden, _ = _score(self, model, batch, seed, training=False)
         return nats, hidden
 
     def longest(self, model: keras.Model) -> int | None:
