@@ -19,7 +19,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,22 +28,15 @@ from typing import Any, ClassVar
 from beam_pipelines.corpora.cache import cache_folder, read_entry, write_entry
 from beam_pipelines.corpora.corpus import Item, Skip, read_item
 from beam_pipelines.corpora.tunes import group_tunes, opening
-from media.archive import archive_of
+from media.musicxml import CHOIR, TICKS_PER_QUARTER, VELOCITY, count_parts, piece_of_text, score_text
 from media.storage import list_files
-from schemas.errors import InputError, MissingExtra, StrettoError, Unreadable, place_of
+from schemas.errors import InputError, MissingExtra, Unreadable
+from schemas.grid import VOICES, voices_fault
 from schemas.music import Notes, Piece, TempoMap
 from schemas.naming import item_name
 from schemas.settings import setting
 
-TICKS_PER_QUARTER = 480
-VOICES = ("soprano", "alto", "tenor", "bass")
-VELOCITY = 80
-CHOIR = 52
 _ENTRY_FORMAT = 1
-# The longest chorale has 1.4 MB; music21 needs some fifty times the size of a score in memory.
-_LARGEST_SCORE = 8 * 1024 * 1024
-# Scores define none. One that does could grow to gigabytes out of some lines, or ask for other files.
-_ENTITY = "<!ENTITY"
 
 
 @dataclass(frozen=True)
@@ -176,88 +168,23 @@ def _chorale(data: bytes, path: str) -> dict[str, Any]:
 
 
 def _parsed(data: bytes, path: str) -> dict[str, Any]:
-    text = _score_text(data, path)
-    parts = len(re.findall(r"<score-part\b", text))
+    text = score_text(data, path)
+    parts = count_parts(text)
     if parts != len(VOICES):
         return {"skip": ["not-four-parts", f"{parts} parts; only scores of four parts are chorales in four voices"]}
-    try:
-        return _content(_music21_score(text), path)
-    except (StrettoError, MemoryError):
-        raise
-    except Exception as error:  # noqa: BLE001  music21 raises what it happens to stumble on; that must cost one score
-        what = f"{type(error).__name__}: {error}, raised by {place_of(error)}"
-        raise Unreadable("bad-musicxml", f"{path}: music21 cannot read it: {what}") from error
-
-
-def _content(score: Any, path: str) -> dict[str, Any]:
-    voices = [_voice_notes(part) for part in score.parts]
-    if len(voices) != len(VOICES) or not all(map(_is_one_voice, voices)):
-        return {"skip": ["not-four-voices", "a part is empty or holds several notes at once"]}
-    flat = score.parts[0].flatten()
+    piece = piece_of_text(text, path)
+    fault = voices_fault(piece)
+    if fault:
+        return {"skip": ["not-four-voices", fault]}
+    notes = piece.notes
+    columns = (column.tolist() for column in (notes.start, notes.end, notes.pitch, notes.track))
     return {
         "skip": None,
         "title": _title(path),
-        "notes": [[start, end, pitch, track] for track, voice in enumerate(voices) for start, end, pitch in voice],
-        "time_signatures": [
-            [_ticks(item.offset), item.numerator, item.denominator] for item in flat.getElementsByClass("TimeSignature")
-        ],
-        "key_signatures": [
-            [_ticks(item.offset), item.sharps, getattr(item, "mode", None) == "minor"]
-            for item in flat.getElementsByClass("KeySignature")
-        ],
+        "notes": [list(note) for note in zip(*columns, strict=True)],
+        "time_signatures": [list(signature) for signature in piece.time_signatures],
+        "key_signatures": [list(signature) for signature in piece.key_signatures],
     }
-
-
-def _score_text(data: bytes, path: str) -> str:
-    try:
-        archive = archive_of(data, path)
-    except InputError as error:
-        raise Unreadable("bad-mxl", f"{path}: no compressed MusicXML: {error}") from error
-    names = [
-        name for name in archive.members if name.endswith(("xml", ".musicxml")) and not name.startswith("META-INF")
-    ]
-    if not names:
-        raise Unreadable("bad-mxl", f"{path}: no score in the archive")
-    try:
-        text = archive.read(names[0], _LARGEST_SCORE).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise Unreadable("bad-mxl", f"{path}: {names[0]} is not UTF-8: {error}") from error
-    if _ENTITY in text:
-        raise Unreadable("bad-musicxml", f"{path}: {names[0]} defines entities, which no score needs")
-    return text
-
-
-def _music21_score(text: str) -> Any:
-    try:
-        from music21.musicxml.xmlToM21 import MusicXMLImporter
-    except ModuleNotFoundError as error:
-        raise MissingExtra("music21", "music21") from error
-    importer = MusicXMLImporter()
-    importer.xmlText = text
-    importer.parseXMLText()
-    return importer.stream
-
-
-def _voice_notes(part: Any) -> list[tuple[int, int, int]]:
-    """Start tick, end tick and pitch of every note of a part, ties joined; chords as several notes at one start."""
-    joined: list[tuple[int, int, int]] = []
-    for sound in part.flatten().notes:
-        start, end = _ticks(sound.offset), _ticks(sound.offset + sound.duration.quarterLength)
-        continues = sound.tie is not None and sound.tie.type in ("stop", "continue")
-        for pitch in sorted(each.midi for each in sound.pitches):
-            if continues and joined and joined[-1][1:] == (start, pitch):
-                joined[-1] = (joined[-1][0], end, pitch)
-            elif end > start:
-                joined.append((start, end, pitch))
-    return joined
-
-
-def _is_one_voice(notes: list[tuple[int, int, int]]) -> bool:
-    return bool(notes) and all(one[1] <= following[0] for one, following in zip(notes, notes[1:], strict=False))
-
-
-def _ticks(quarters: Any) -> int:
-    return round(quarters * TICKS_PER_QUARTER)
 
 
 def _title(path: str) -> str:

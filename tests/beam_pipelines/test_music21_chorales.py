@@ -120,7 +120,7 @@ def test_shared_traits_are_followed_to_the_end():
 
 def test_a_second_reading_comes_from_the_cache_and_is_equal(few, cache, monkeypatch):
     first = [CHORALES.parse(item, few) for item in CHORALES.items(few) if item.path == "bwv66.6.mxl"]
-    monkeypatch.setattr(music21_chorales, "_music21_score", lambda *_: pytest.fail("parsed again"))
+    monkeypatch.setattr(music21_chorales, "piece_of_text", lambda *_: pytest.fail("parsed again"))
     second = [CHORALES.parse(item, few) for item in CHORALES.items(few) if item.path == "bwv66.6.mxl"]
     assert (first[0].notes.start == second[0].notes.start).all()
     assert (first[0].notes.pitch == second[0].notes.pitch).all()

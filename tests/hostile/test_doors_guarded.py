@@ -18,11 +18,11 @@ import pytest
 
 import command_line
 from beam_pipelines.config import Build
-from beam_pipelines.corpora import maestro_metadata, music21_chorales
+from beam_pipelines.corpora import maestro_metadata
 from beam_pipelines.corpora.maestro import Maestro
 from beam_pipelines.corpora.midi import MidiFolder
 from command_line import Group, config_settings, read_config
-from media import archive, storage
+from media import archive, musicxml, storage
 from schemas import documents, redaction
 from schemas.errors import InputError
 from tests.hostile import attacks
@@ -195,7 +195,7 @@ def test_without_its_guard_a_link_or_a_locked_member_is_taken_for_music(
 @pytest.mark.parametrize(
     ("attack", "module", "guard", "instead"),
     [
-        (attacks.score_with_entities, music21_chorales, "_ENTITY", "<!NOTHING"),
+        (attacks.score_with_entities, musicxml, "_ENTITY", "<!NOTHING"),
         (attacks.score_that_is_a_bomb, archive, "_oddity", nothing),
     ],
 )
@@ -204,10 +204,10 @@ def test_without_its_guard_a_score_that_swells_reaches_the_parser(
 ) -> None:
     data = (attack(tmp_path) / "evil.mxl").read_bytes()
     with pytest.raises(InputError):
-        music21_chorales._score_text(data, "evil.mxl")
+        musicxml.score_text(data, "evil.mxl")
     monkeypatch.setattr(module, guard, instead)
-    monkeypatch.setattr(music21_chorales, "_LARGEST_SCORE", 1 << 30)
-    assert len(music21_chorales._score_text(data, "evil.mxl")) > 100
+    monkeypatch.setattr(musicxml, "LARGEST_SCORE", 1 << 30)
+    assert len(musicxml.score_text(data, "evil.mxl")) > 100
 
 
 def plain_decoder(*_: Any) -> json.JSONDecoder:
