@@ -196,7 +196,7 @@ def _unsaid(endings: Sequence[Ending]) -> list[str]:
     for ending in endings:
         if ending.decision.status == "written":
             counts.update(ending.report.unsaid)
-    told = ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items()) if count)
+    told = "; ".join(f"{count:,} {what}" for what, count in sorted(counts.items()) if count)
     return [f"notes that the representation does not say as they are: {told}"] if told else []
 
 

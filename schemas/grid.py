@@ -56,6 +56,15 @@ class Losses:
     off_grid: int
     merged: int
 
+    @property
+    def told(self) -> dict[str, int]:
+        """The same in words."""
+        return {
+            "begin and end between two steps, and are lost": self.between,
+            "begin or end between two steps, and are moved": self.off_grid,
+            "are struck again, and run into the note before": self.merged,
+        }
+
 
 def voices_fault(piece: Piece, complete: bool = True) -> str:
     """Why a piece is not four voices, tracks 0 to 3 with one note at a time and no drums; "" where it is.

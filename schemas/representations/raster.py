@@ -11,7 +11,7 @@ not heard), loudness, tempo, and without `hold` notes struck again. `unsaid` cou
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -102,8 +102,8 @@ class Raster:
         return misfit(piece, self.steps_per_quarter)
 
     def unsaid(self, piece: Piece) -> dict[str, int]:
-        """How many notes are not said as they are: `between` two steps, `off_grid`, `merged` with the one before."""
-        return asdict(losses(piece, self.steps_per_quarter, self.hold))
+        """How many notes are lost between two steps, moved to one, or said as one with the note before."""
+        return losses(piece, self.steps_per_quarter, self.hold).told
 
     def prepared(self, piece: Piece) -> Piece:
         """What the ids say of the piece, and nothing else."""

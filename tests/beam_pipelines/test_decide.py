@@ -5,6 +5,7 @@ from dataclasses import replace
 from beam_pipelines.clean import Refusal
 from beam_pipelines.config import Build
 from beam_pipelines.corpora.corpus import Item
+from beam_pipelines.corpora.jsb import Jsb
 from beam_pipelines.corpora.maestro import Maestro
 from beam_pipelines.corpora.midi import MidiFolder
 from beam_pipelines.decide import decide, order_for_workers, shard_count
@@ -56,6 +57,18 @@ def test_the_same_music_in_two_files_falls_into_one_split_where_we_split():
     reports = [report(f"{n:02d}", music=f"m{n // 2}") for n in range(40)]
     splits = [decision.split for decision in decide(FOLDER, reports).decisions]
     assert splits[0::2] == splits[1::2]
+
+
+def test_a_published_benchmark_keeps_music_that_it_puts_into_two_splits_under_one_group():
+    twins = [
+        report("a", "train", group="g", music="m", exact="x"),
+        report("b", "test", group="g", music="m", exact="x"),
+    ]
+    strangers = [report("c", "train", music="n"), report("d", "test", music="n")]
+    plan = decide(Build(Jsb(), Events(), output="out"), [*twins, *strangers])
+    assert [decision.reason for decision in plan.decisions] == ["", "", "leak", ""]
+    assert plan.crossing_groups == ("g",)
+    assert [decision.reason for decision in decide(MAESTRO, twins).decisions] == ["duplicate", ""]
 
 
 def test_a_refused_input_stays_refused():

@@ -144,8 +144,8 @@ def test_what_the_grid_does_not_say_is_counted(kind):
     columns = [(0, 480, 72, 0), (480, 960, 72, 0), (30, 90, 65, 1), (10, 960, 60, 2), (0, 960, 48, 3)]
     start, end, pitch, track = zip(*columns, strict=True)
     piece = Piece("test", Notes.of(start, end, pitch, 80, 52, track), tempo=TempoMap.constant(480))
-    assert kind().unsaid(piece) == {"between": 1, "off_grid": 1, "merged": 1}
-    assert kind(hold=True).unsaid(piece) == {"between": 1, "off_grid": 1, "merged": 0}
+    assert list(kind().unsaid(piece).values()) == [1, 1, 1]
+    assert list(kind(hold=True).unsaid(piece).values()) == [1, 1, 0]
     assert losses(kind().prepared(piece), 4) == losses(piece_of(np.zeros((0, 4)), 4, 100.0), 4)
 
 
