@@ -73,7 +73,7 @@ def evaluate_cells(
     for order in range(orders):
         nats: dict[str, list[Array]] = {}
         for some in _grouped(parts, batch):
-            for part, spent in zip(some, walk(task, read, some, _ranks(some, protocol, order), batch), strict=True):
+            for part, spent in zip(some, walk(task, read, some, _ranks(some, protocol, order)), strict=True):
                 nats.setdefault(part.piece, []).append(spent[: len(part.cells)])
         found.append({piece: np.concatenate(rows) for piece, rows in nats.items()})
     return {"window": length, "orders": orders, **ordered_figures(pieces, found, _outside(task, pieces))}
@@ -135,10 +135,10 @@ class _Scores:
     rank: Array
 
     @classmethod
-    def of(cls, task: Any, parts: Sequence[Window], ranks: Sequence[Array], batch: int) -> _Scores:
+    def of(cls, task: Any, parts: Sequence[Window], ranks: Sequence[Array]) -> _Scores:
         """What lies past a window's end has rank -1, and is neither shown nor guessed; so has what has no class."""
         steps = max(len(part.cells) for part in parts)
-        classes = np.full((batch, -(-steps // 16) * 16, parts[0].cells.shape[1]), -1, np.int32)
+        classes = np.full((len(parts), -(-steps // 16) * 16, parts[0].cells.shape[1]), -1, np.int32)
         real, rank = np.zeros(classes.shape[:2], np.float32), np.full(classes.shape, -1, np.int64)
         for row, (part, order) in enumerate(zip(parts, ranks, strict=True)):
             count = len(part.cells)
@@ -154,11 +154,9 @@ class _Scores:
         return ((self.rank >= 0) & (self.rank < place) & (self.classes >= 0)).astype(np.float32)
 
 
-def one_by_one(
-    task: Any, read: Callable[..., Array], parts: Sequence[Window], ranks: Sequence[Array], batch: int
-) -> Array:
-    """Nats of every cell given those before it in its order, as they are; float64 [batch, step, voice]."""
-    scores = _Scores.of(task, parts, ranks, batch)
+def one_by_one(task: Any, read: Callable[..., Array], parts: Sequence[Window], ranks: Sequence[Array]) -> Array:
+    """Nats of every cell given those before it in its order, as they are; float64 [window, step, voice]."""
+    scores = _Scores.of(task, parts, ranks)
     nats = np.zeros(scores.classes.shape)
     for place in range(_passes(parts)):
         logits = read(scores.real, scores.classes, scores.known(place))
@@ -167,11 +165,9 @@ def one_by_one(
     return nats
 
 
-def own_guesses(
-    task: Any, read: Callable[..., Array], parts: Sequence[Window], ranks: Sequence[Array], batch: int
-) -> Array:
+def own_guesses(task: Any, read: Callable[..., Array], parts: Sequence[Window], ranks: Sequence[Array]) -> Array:
     """The same where the voices before in a step are the model's own likeliest guesses until the step is over."""
-    scores = _Scores.of(task, parts, ranks, batch)
+    scores = _Scores.of(task, parts, ranks)
     nats, voices = np.zeros(scores.classes.shape), scores.classes.shape[2]
     for place in range(_passes(parts)):
         if place % voices == 0:
