@@ -46,8 +46,9 @@ def dataset_of(loaded: Loaded, folder: str) -> tuple[str, Manifest]:
 
 
 def _meaning(representation: Any) -> dict[str, Any]:
-    """What ids mean; where pieces are cut has nothing to do with it."""
-    settings = {name: value for name, value in to_json(representation).items() if name not in ("window", "hop")}
+    """What ids mean; where pieces are cut, and which copies were dropped, has nothing to do with it."""
+    without = ("window", "hop", "ranges")
+    settings = {name: value for name, value in to_json(representation).items() if name not in without}
     return {"representation": type(representation).__name__.lower(), **settings}
 
 

@@ -136,7 +136,8 @@ def _data(root: str) -> bytes:
     try:
         return read_file(_folder(local(root)), _path(root), LARGEST_FILE)
     except Unreadable as error:
-        raise InputError(f"{root}: {error}. Give --input {FILE}, or the folder that holds it.") from error
+        what = f"holds no {_path(root)}" if error.reason == "missing-file" else f"{error}"
+        raise InputError(f"{root}: {what}.") from error
 
 
 @lru_cache(maxsize=1)
@@ -182,7 +183,11 @@ def _is_pitch(value: Any) -> bool:
 
 def _items(root: str, groups: Any) -> Iterator[Item]:
     path, cells, items = _path(root), {}, []
-    for name, chorales in _file(_data(root), path).items():
+    try:
+        lists = _file(_data(root), path)
+    except InputError as error:
+        raise InputError(f"{error} Give --input {FILE}, or the folder that holds it.") from error
+    for name, chorales in lists.items():
         for number, chorale in enumerate(chorales):
             part = f"{name}/{number:03d}"
             item = Item(item_name(Jsb.name, path, part), "", SPLITS[name], path, part)

@@ -169,9 +169,9 @@ def test_notes_and_seconds_can_be_counted_from_ids(piece, hold):
 
 def test_a_window_of_tokens_begins_with_a_step():
     for bad in ({"window": 6}, {"window": 8, "hop": 2}):
-        with pytest.raises(ValueError, match="multiples of 4"):
+        with pytest.raises(ValueError, match="multiple of 4"):
             Raster(**bad)
-    with pytest.raises(UsageError, match="multiples of 4"):
+    with pytest.raises(UsageError, match="multiple of 4"):
         from_settings("raster", {"window": 254})
 
 
