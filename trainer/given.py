@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from media.midi import read_midi
+from media.musicxml import read_musicxml
 from media.storage import read_bytes
 from schemas.errors import InputError, Unreadable, UsageError
 from schemas.music import Notes, Piece, TempoMap
@@ -33,18 +34,12 @@ def read_given(path: str) -> Piece:
     data = read_bytes(path, MAX_FILE_BYTES)
     kind = "MusicXML" if os.path.splitext(path)[1].lower() in MUSICXML else "MIDI"
     try:
-        piece = _read_musicxml(data, path) if kind == "MusicXML" else read_midi(data, path)
+        piece = read_musicxml(data, path) if kind == "MusicXML" else read_midi(data, path)
     except Unreadable as error:
         raise InputError(f"--given {path}: cannot be read as {kind} ({error}). Give another file.") from error
     if not len(piece.notes):
         raise InputError(f"--given {path}: holds no note. Give a file with notes, or leave --given out.")
     return piece
-
-
-def _read_musicxml(data: bytes, path: str) -> Piece:
-    from media.musicxml import read_musicxml
-
-    return read_musicxml(data, path)
 
 
 # === Tokens: every sample goes on from a beginning ===

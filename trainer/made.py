@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from media.midi import write_midi
+from media.musicxml import write_musicxml
 from media.plot import curve_png
 from media.render import render, write_wav
 from media.roll import png_bytes, roll
 from media.storage import write_atomic
-from schemas.errors import MissingExtra
 from schemas.music import Piece
 from schemas.window import TOKENS, layout_of
-from trainer.telling import tell
 
 if TYPE_CHECKING:
     from trainer.loaded import Loaded
@@ -71,17 +70,11 @@ def write_sample(folder: str, number: int, record: dict[str, Any], loaded: Loade
     return Made(piece, values.reshape(-1), row)
 
 
-def _written_score(stem: str, piece: Piece, loaded: Loaded) -> dict[str, Any]:
-    """MusicXML of music in voices; without music21, which writes it, none, and that is said."""
+def _written_score(stem: str, piece: Piece, loaded: Loaded) -> dict[str, str]:
+    """MusicXML of music in voices."""
     if not hasattr(loaded.representation, "voices"):
         return {}
-    from media.musicxml import write_musicxml
-
-    try:
-        write_atomic(f"{stem}.musicxml", write_musicxml(piece))
-    except MissingExtra as error:
-        tell(f"no MusicXML of {stem}: {error}")
-        return {"musicxml": None}
+    write_atomic(f"{stem}.musicxml", write_musicxml(piece))
     return {"musicxml": f"{stem}.musicxml"}
 
 
