@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from schemas.manifest import COMPLETED, MANIFEST, Manifest, Shard, manifest_to_j
 from schemas.naming import copy_key, index_name, shard_name, window_key
 from schemas.record import frame, index_line, to_example
 from schemas.representations.events import Events
+from schemas.representations.voices import Voices
 from schemas.settings import to_json
 
 CORPUS = "synthetic"
@@ -47,14 +48,15 @@ def write_dataset(
     """A finished dataset; `features` without the key features, which every record must hold all the same."""
     os.makedirs(folder, exist_ok=True)
     representation = representation or Events()
-    shell = Manifest(CORPUS, "1", "events", to_json(representation), features, ())
+    name = type(representation).__name__.lower()
+    shell = Manifest(CORPUS, "1", name, to_json(representation), features, ())
     written = [
         write_shard(folder, split, index, shards, list(records)[index::shards], shell.all_features)
         for split, records in sorted(splits.items())
         for index in range(shards)
     ]
     manifest = Manifest(
-        CORPUS, "1", "events", to_json(representation), features, tuple(sorted(written, key=lambda s: s.name))
+        CORPUS, "1", name, to_json(representation), features, tuple(sorted(written, key=lambda s: s.name))
     )
     text = manifest_to_json(manifest).encode()
     _write(os.path.join(folder, MANIFEST), text)
@@ -90,3 +92,20 @@ def _scale(representation: Events, split: str, number: int) -> Record:
         "key": key.encode(),
         "group": str(number).encode(),
     }
+
+
+def held_chords(folder: str, window: int = 16, train: int = 24, validation: int = 4) -> Manifest:
+    """Cells of four voices, pieces of two windows: chords that are held for four steps and move up by a step."""
+    representation, splits = Voices(window=window), {}
+    for split, count in {"train": train, "validation": validation}.items():
+        splits[split] = [record for number in range(count) for record in _chords(representation, split, number)]
+    return write_dataset(folder, representation.features(), splits, representation=representation)
+
+
+def _chords(representation: Voices, split: str, number: int) -> Iterator[Record]:
+    steps = representation.window * 2 - 5
+    rise = np.arange(steps)[:, None] // 4 % 4 + number % 5
+    piece = representation.piece_from_cells(np.array([67, 60, 55, 43]) + rise)
+    for index, record in enumerate(representation.encode(piece)):
+        key = window_key(copy_key(f"{CORPUS}/{split}/{number}.mid", 0, 1.0), index)
+        yield {**record, "key": key.encode(), "group": str(number).encode()}
