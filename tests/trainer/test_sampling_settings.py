@@ -12,6 +12,7 @@ from schemas.music import Notes, Piece
 from schemas.representations.events import Events
 from trainer.layers.sampling import Sampler
 from trainer.models.music_transformer import SIZES, MusicTransformer
+from trainer.models.performance_rnn import PerformanceRNN
 from trainer.monitor import Monitor
 from trainer.sample import Sampling, beginning, parse_length, remove_from
 
@@ -137,3 +138,19 @@ def test_a_damaged_file_that_is_given_is_called_damaged(tmp_path):
     path.write_bytes(b"MThd damaged")
     with pytest.raises(InputError, match="cannot be read as MIDI"):
         beginning(Sampling(output=str(tmp_path), given=str(path)))
+
+
+@pytest.mark.parametrize("family", [MusicTransformer, PerformanceRNN])
+def test_vectors_of_voices_need_a_dataset_in_as_many_voices(family):
+    features = Events(window=16).features()
+    raster, events = (Manifest("corpus", "1", name, {}, features, ()) for name in ("raster", "events"))
+    assert family(voices=4, metre=16).needs(raster) == family(metre=16).needs(events) == family().needs(raster) == []
+    (found,) = family(voices=4).needs(events)
+    assert (found.what, found.found, found.remedy) == ("voices", "none", "--representation raster")
+    assert [item.found for item in family(voices=3).needs(raster)] == ["4"]
+
+
+@pytest.mark.parametrize("wrong", [{"layers": 0}, {"hidden": 0}, {"dropout": 1.0}, {"voices": -1}, {"metre": -1}])
+def test_a_recurrent_network_that_cannot_be_is_refused_and_the_flag_named(wrong):
+    with pytest.raises(UsageError, match=f"--{next(iter(wrong))} "):
+        PerformanceRNN(**wrong)
