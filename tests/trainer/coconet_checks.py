@@ -333,14 +333,17 @@ def normalisation_leaves_out_what_does_not_count_and_keeps_its_averages():
     mean, variance = chosen.mean(axis=(0, 1)), chosen.var(axis=(0, 1))
     np.testing.assert_allclose(y[real > 0], (chosen - mean) / np.sqrt(variance), atol=1e-4)
     assert (y[real == 0] == 0).all()
-    np.testing.assert_allclose(array(layer.moving_mean.value), 0.01 * mean, rtol=1e-3)
-    np.testing.assert_allclose(array(layer.moving_variance.value), 0.99 + 0.01 * variance, rtol=1e-3)
+    np.testing.assert_allclose(array(layer.moving_mean.value), 0.9 * mean, rtol=1e-3)
+    np.testing.assert_allclose(array(layer.moving_variance.value), 0.1 + 0.9 * variance, rtol=1e-3)
     kept = array(layer.moving_mean.value)
     np.testing.assert_allclose(
-        array(layer(x, real))[real > 0], (chosen - kept) / np.sqrt(0.99 + 0.01 * variance), atol=1e-3
+        array(layer(x, real))[real > 0], (chosen - kept) / np.sqrt(0.1 + 0.9 * variance), atol=1e-3
     )
     fn(x, 0 * real)
-    assert (array(layer.moving_mean.value) == kept).all()
+    assert (array(layer.moving_mean.value) == kept).all() and float(array(layer.moving_steps.value)) == 1
+    for _ in range(5):
+        fn(x, real)
+    np.testing.assert_allclose(array(layer.moving_mean.value), mean, rtol=1e-3)
 
 
 def scoring_and_sampling_leave_the_averages_alone_and_drawing_weights_anew_restores_them():
@@ -356,7 +359,7 @@ def scoring_and_sampling_leave_the_averages_alone_and_drawing_weights_anew_resto
     update(batch_of(cells_of(2)), 1e-2, 0, (True,))
     kept = [variable for variable in model.variables if "moving" in variable.path]
     trained = [array(variable.value) for variable in kept]
-    assert len(kept) == 2 * 4 and any(one is variable for one in update.variables for variable in kept)
+    assert len(kept) == 3 * 4 and any(one is variable for one in update.variables for variable in kept)
     assert all((array(a.value) != b).any() for a, b in zip(model.variables, first, strict=True) if "seed" not in a.path)
     task.log_likelihood(model, batch_of(cells_of(2)))
     made(task, model, None, 1, 5)

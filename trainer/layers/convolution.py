@@ -22,6 +22,9 @@ _EPSILON = 1e-7
 class Norm(keras.layers.Layer):
     """Batch normalisation whose statistics leave out what does not count.
 
+    The averages that it keeps forget a hundredth a step, at the beginning more: a short run would else be judged by the
+    averages it began with.
+
     Args:
         gamma: what its scale begins with.
 
@@ -37,13 +40,17 @@ class Norm(keras.layers.Layer):
         self.beta_initializer = keras.initializers.Zeros()
         self.moving_mean_initializer = keras.initializers.Zeros()
         self.moving_variance_initializer = keras.initializers.Ones()
+        self.moving_steps_initializer = keras.initializers.Zeros()
 
     def build(self, shape: tuple[int | None, ...]) -> None:
-        """One scale, shift, mean and variance a channel."""
+        """One scale, shift, mean and variance a channel, and how many steps the last two have seen."""
         for name in ("gamma", "beta", "moving_mean", "moving_variance"):
             start = getattr(self, f"{name}_initializer")
             moves = not name.startswith("moving")
             setattr(self, name, self.add_weight((shape[-1],), start, trainable=moves, name=name, autocast=False))
+        self.moving_steps = self.add_weight(
+            (), self.moving_steps_initializer, trainable=False, name="moving_steps", autocast=False
+        )
 
     def call(self, x: Tensor, real: Tensor, training: bool = False) -> Tensor:
         """The same shape and dtype as x, zero where nothing counts."""
@@ -62,7 +69,9 @@ class Norm(keras.layers.Layer):
         mean = _sum(x, real) / ops.maximum(count, 1.0)
         # One pass instead of two; there is no bias, so the mean is not large beside the deviation.
         variance = ops.relu(_sum(ops.square(x), real) / ops.maximum(count, 1.0) - ops.square(mean))
-        decay = ops.where(count > 0, _DECAY, 1.0)
+        steps = self.moving_steps.value
+        decay = ops.where(count > 0, ops.minimum(_DECAY, (steps + 1.0) / (steps + 10.0)), 1.0)
+        self.moving_steps.assign(steps + ops.where(count > 0, 1.0, 0.0))
         for kept, found in ((self.moving_mean, mean), (self.moving_variance, variance)):
             kept.assign(kept * decay + ops.stop_gradient(found) * (1.0 - decay))
         return mean, variance
