@@ -21,6 +21,7 @@ import numpy as np
 from schemas.grid import VOICES
 from schemas.hashing import generator
 from schemas.window import window_starts
+from trainer.layers.gibbs import nats_of
 from trainer.metrics.scores import of_cells, standard_error
 from trainer.task import EXAMPLE_WEIGHT
 from trainer.telling import tell
@@ -161,7 +162,7 @@ def one_by_one(task: Any, read: Callable[..., Array], parts: Sequence[Window], r
     for place in range(_passes(parts)):
         logits = read(scores.real, scores.classes, scores.known(place))
         chosen = scores.at(place)
-        nats[chosen] = _nats(logits[chosen], scores.classes[chosen])
+        nats[chosen] = nats_of(logits[chosen], scores.classes[chosen])
     return nats
 
 
@@ -174,17 +175,9 @@ def own_guesses(task: Any, read: Callable[..., Array], parts: Sequence[Window], 
             shown = scores.classes.copy()
         logits = read(scores.real, shown, scores.known(place))
         chosen = scores.at(place)
-        nats[chosen] = _nats(logits[chosen], scores.classes[chosen])
+        nats[chosen] = nats_of(logits[chosen], scores.classes[chosen])
         shown[chosen] = logits[chosen].argmax(axis=-1)
     return nats
-
-
-def _nats(logits: Array, classes: Array) -> Array:
-    """-log softmax of the classes: float64 [cell] from [cell, class]."""
-    wide = logits.astype(np.float64)
-    top = wide.max(axis=-1)
-    total = top + np.log(np.exp(wide - top[:, None]).sum(axis=-1))
-    return np.asarray(total - wide[np.arange(len(wide)), classes])
 
 
 # === Figures ===

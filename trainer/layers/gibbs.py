@@ -119,11 +119,17 @@ def _drawn(
     return fresh, mean_nats(scores, fresh, chosen)
 
 
+def nats_of(logits: Array, classes: Array) -> Array:
+    """-log softmax of the classes, integers [...], float64 [...] from logits [..., class]."""
+    wide = logits.astype(np.float64)
+    top = wide.max(axis=-1)
+    total = top + np.log(np.exp(wide - top[..., None]).sum(axis=-1))
+    return np.asarray(total - np.take_along_axis(wide, classes[..., None].astype(np.int64), axis=-1)[..., 0])
+
+
 def mean_nats(scores: Array, cells: Array, chosen: Array) -> Array:
     """Mean -log softmax(scores) of chosen cells, float64 [score]; NaN for a score of which none is chosen."""
-    top = scores.max(axis=-1)
-    total = top + np.log(np.exp(scores - top[..., None]).sum(axis=-1))
-    nats = total - np.take_along_axis(scores, cells[..., None].astype(np.int64), axis=-1)[..., 0]
+    nats = nats_of(scores, cells)
     count = chosen.sum(axis=(1, 2))
     return np.where(count > 0, (nats * chosen).sum(axis=(1, 2)) / np.maximum(count, 1), np.nan)
 
