@@ -468,7 +468,21 @@ def mixed_precision_computes_in_bfloat16_and_answers_in_float32():
         np.testing.assert_allclose(array(step), array(logits)[:, 0], atol=0.1)
 
 
+def dropout_inside_attention_is_there_in_training_only_and_leaves_the_weights_paths():
+    from trainer.layers.initial import draw_initial
+
+    plain, dropping = model_of("rotary"), task_of("rotary", attention_dropout=0.5).build(setup()[1])
+    draw_initial(dropping, 0)
+    tokens = tokens_of(2)
+    calm, wild = (array(dropping(tokens, training=training)) for training in (False, True))
+    assert (calm == array(plain(tokens))).all()
+    assert np.abs(wild - calm).max() > 1e-3
+    assert (array(plain(tokens, training=True)) == calm).all()
+    assert [v.path for v in dropping.trainable_variables] == [v.path for v in plain.trainable_variables]
+
+
 CHECKS = (
+    dropout_inside_attention_is_there_in_training_only_and_leaves_the_weights_paths,
     relative_attention_equals_a_plain_loop,
     distances_beyond_the_table_are_zero_or_clipped,
     nothing_after_a_token_moves_its_logits,

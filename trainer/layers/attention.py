@@ -12,6 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from trainer.layers.dropout import Dropout
 from trainer.layers.positions import relative_logits, relative_logits_at, rotate
 
 Tensor = Any
@@ -27,6 +28,7 @@ class CausalAttention(keras.layers.Layer):
         positions: "relative", "rotary", or "sinusoidal" (nothing is added here).
         max_distance: rows of the table of distances of "relative".
         clip: whether distances beyond the table share its last vector; else they get none.
+        dropout: of what a token attends to, in training; None for none.
 
     Call arguments:
         inputs: [batch, token, hidden]; with a cache either one token or, at place 0, several.
@@ -38,11 +40,19 @@ class CausalAttention(keras.layers.Layer):
     """
 
     def __init__(
-        self, heads: int, width: int, positions: str, max_distance: int = 0, clip: bool = False, **layer: Any
+        self,
+        heads: int,
+        width: int,
+        positions: str,
+        max_distance: int = 0,
+        clip: bool = False,
+        dropout: Dropout | None = None,
+        **layer: Any,
     ) -> None:
         super().__init__(**layer)
         self.heads, self.width, self.depth = heads, width, width // heads
         self.positions, self.max_distance, self.clip = positions, max_distance, clip
+        self.dropout = dropout
 
     def build(self, shape: tuple[int | None, ...]) -> None:
         """Makes the projections and the table."""
@@ -65,7 +75,9 @@ class CausalAttention(keras.layers.Layer):
         layer.build(shape)
         return layer
 
-    def call(self, inputs: Tensor, cache: Cache | None = None, position: Tensor | int = 0) -> Any:
+    def call(
+        self, inputs: Tensor, cache: Cache | None = None, position: Tensor | int = 0, training: bool = False
+    ) -> Any:
         """See the class."""
         query, key, value = (self._split(layer(inputs)) for layer in (self.query, self.key, self.value))
         if self.positions == "rotary":
@@ -73,7 +85,7 @@ class CausalAttention(keras.layers.Layer):
             query, key = rotate(query, places), rotate(key, places)
         query = query * self.depth**-0.5
         if cache is None:
-            return self.output_projection(self._join(self._attend(query, key, value)))
+            return self.output_projection(self._join(self._attend(query, key, value, training)))
         keys, values = (
             ops.slice_update(old, (0, 0, position, 0), new) for old, new in zip(cache, (key, value), strict=True)
         )
@@ -87,13 +99,14 @@ class CausalAttention(keras.layers.Layer):
     def _join(self, x: Tensor) -> Tensor:
         return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (_batch(x), x.shape[2], self.width))
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, training: bool = False) -> Tensor:
         """Whole sequences, [batch, head, token, depth] in and out; queries are scaled."""
         places = ops.arange(query.shape[2])
         logits = ops.matmul(query, ops.swapaxes(key, 2, 3))
         if self.positions == "relative":
             logits = logits + relative_logits(query, self.distances, self.clip)
-        return ops.matmul(_weights(logits, places[None, :] <= places[:, None]), value)
+        weights = _weights(logits, places[None, :] <= places[:, None])
+        return ops.matmul(self.dropout(weights, training=training) if self.dropout else weights, value)
 
     def _attend_at(self, query: Tensor, keys: Tensor, values: Tensor, position: Tensor) -> Tensor:
         """One token, [batch, head, 1, depth], over the places of a cache up to its own."""

@@ -12,8 +12,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from schemas.hashing import stable_hash
 from trainer.layers.attention import Cache, CausalAttention
+from trainer.layers.dropout import Dropout
 from trainer.layers.places import PlaceEmbedding
 from trainer.layers.positions import sinusoids
 
@@ -22,24 +22,6 @@ Tensor = Any
 
 def _norm(name: str) -> keras.layers.LayerNormalization:
     return keras.layers.LayerNormalization(epsilon=1e-6, name=name)
-
-
-class Dropout(keras.layers.Layer):
-    """Sets a share of its input to zero in training and scales the rest up.
-
-    Keras's own layer numbers its seeds by order of creation in the process; a checkpoint needs a name that stays.
-    """
-
-    def __init__(self, rate: float, owner: str, **layer: Any) -> None:
-        super().__init__(**layer)
-        self.rate = rate
-        if rate:
-            path = f"{owner}/{self.name}"
-            self.seed = keras.random.SeedGenerator(stable_hash(path) % 2**31, name=f"{path.replace('/', '_')}_seed")
-
-    def call(self, x: Tensor, training: bool = False) -> Tensor:
-        """Anything in, the same shape out."""
-        return keras.random.dropout(x, self.rate, seed=self.seed) if training and self.rate else x
 
 
 class Block(keras.layers.Layer):
@@ -73,7 +55,7 @@ class Block(keras.layers.Layer):
         self, inputs: Tensor, cache: Cache | None = None, position: Tensor | int = 0, training: bool = False
     ) -> Any:
         """See the class."""
-        mixed = self.attention(self.attention_norm(inputs), cache=cache, position=position)
+        mixed = self.attention(self.attention_norm(inputs), training=training, cache=cache, position=position)
         if cache is not None:
             mixed, cache = mixed
         x = inputs + self.attention_dropout(mixed, training=training)

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from trainer.layers.decoder import Dropout
+from trainer.layers.dropout import Dropout
 from trainer.layers.places import PlaceEmbedding
 
 Tensor = Any

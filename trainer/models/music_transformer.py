@@ -3,8 +3,8 @@
 Huang et al. 2018, arXiv:1809.04281. It works with any representation whose records hold `tokens` and whose ids after
 the last event are BOS and PAD. `--positions sinusoidal` is the paper's baseline, `--positions rotary`
 (arXiv:2104.09864) the modern one. `--voices 4 --metre 16` tells it which voice of a raster, and which place in the bar,
-the next token is for. Where we differ from the paper: no dropout inside attention; initial weights are drawn by their
-path; a learning rate per step, not per token.
+the next token is for. Where we differ from the paper: initial weights are drawn by their path; a learning rate per step,
+not per token. Dropout inside attention is a setting of its own.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class MusicTransformer:
     )
     activation: str = setting("relu", help="inside the feed-forward networks", choices=("relu", "gelu"))
     dropout: float = setting(0.1, help="share set to zero after the embedding and after each sub-layer")
+    attention_dropout: float = setting(0.0, help="share of what a token attends to that is set to zero")
     voices: int = setting(0, help="voices that have a vector each, where steps hold one token a voice; 0 for none")
     metre: int = setting(0, help="steps of a bar that have a vector each; 0 for none")
 
@@ -69,8 +70,9 @@ class MusicTransformer:
         if self.positions not in POSITIONS:
             raise UsageError(f"--positions {self.positions}: choose one of {', '.join(POSITIONS)}")
         check_places(self.voices, self.metre)
-        if not 0 <= self.dropout < 1:
-            raise UsageError(f"--dropout {self.dropout}: must be 0 or more and below 1")
+        for name in ("dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be 0 or more and below 1")
         if self.attention % self.heads:
             raise UsageError(f"--heads {self.heads} does not divide --attention {self.attention}: choose one that does")
         if self.positions == "rotary" and self.attention // self.heads % 2:
@@ -102,11 +104,14 @@ class MusicTransformer:
     def _block(self, index: int) -> Any:
         from trainer.layers.attention import CausalAttention
         from trainer.layers.decoder import Block
+        from trainer.layers.dropout import Dropout
 
+        name, distances = f"block_{index:02d}", (self.max_distance, self.clip_distance)
+        dropout = Dropout(self.attention_dropout, f"{name}/attention", name="dropout")
         attention = CausalAttention(
-            self.heads, self.attention, self.positions, self.max_distance, self.clip_distance, name="attention"
+            self.heads, self.attention, self.positions, *distances, dropout=dropout, name="attention"
         )
-        return Block(attention, self.feed_forward, self.activation, self.dropout, name=f"block_{index:02d}")
+        return Block(attention, self.feed_forward, self.activation, self.dropout, name=name)
 
     def objectives(self) -> list[NextToken]:
         """One: the cross-entropy of the next token."""
