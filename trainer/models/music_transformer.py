@@ -3,8 +3,8 @@
 Huang et al. 2018, arXiv:1809.04281. It works with any representation whose records hold `tokens` and whose ids after
 the last event are BOS and PAD. `--positions sinusoidal` is the paper's baseline, `--positions rotary`
 (arXiv:2104.09864) the modern one. `--voices 4 --metre 16` tells it which voice of a raster, and which place in the bar,
-the next token is for. Where we differ from the paper: initial weights are drawn by their path; a learning rate per step,
-not per token. Dropout inside attention is a setting of its own.
+the next token is for. Where we differ from the paper: initial weights are drawn by their path; a learning rate per
+step, not per token; dropout inside attention is a setting of its own.
 """
 
 from __future__ import annotations
