@@ -164,15 +164,18 @@ def test_news_of_a_full_disk_arrive_even_where_they_cannot_be_written_down(disk,
 
 @pytest.fixture
 def elsewhere():
-    """A folder that is not below /tmp."""
+    """A folder that is not below those for temporary files, where this program is not either."""
     if not os.path.isdir("/dev/shm"):
         pytest.skip("needs /dev/shm")
+    if any(path.is_relative_to(place) for path in (ROOT, Path(sys.executable)) for place in TEMPORARY_FOLDERS):
+        pytest.skip(f"{ROOT} lies in a folder for temporary files, which this test fills")
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         yield Path(folder)
 
 
-WITHOUT_TEMPORARY_FOLDERS = """
-for place in /var/tmp /usr/tmp /tmp; do
+TEMPORARY_FOLDERS = ("/var/tmp", "/usr/tmp", "/tmp")
+WITHOUT_TEMPORARY_FOLDERS = f"""
+for place in {" ".join(TEMPORARY_FOLDERS)}; do
     [ -d $place ] && mount -t tmpfs -o size=4k full $place && cat /dev/zero > $place/ballast
 done 2> /dev/null
 cd /proc && exec "$@"
