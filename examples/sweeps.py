@@ -1,6 +1,6 @@
 """Likelihood of what was sampled, folder by folder: a table, and one picture of the course over the sweeps.
 
-    python benchmarks/sweeps.py music/annealed music/gibbs --output sweeps.png
+    python examples/sweeps.py music/annealed music/gibbs --output sweeps.png
 
 Each folder is one that `stretto sample` wrote for a run on cells. The curve of a folder is the mean over its samples of
 what the cells of each sweep cost when they were drawn; the table has the cost of the finished cells, each given those
