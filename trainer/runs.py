@@ -226,9 +226,9 @@ _CHORALES_ROTARY = Run(
     task=_SMALL,
     settings=_CHORALES,
     expected=(
-        "Nats per token on test, no transposition: 0.460 (validation 0.453), one seed, 17 minutes of one core. The "
-        "best published: DaRoPE 0.4547, PoPE 0.4889, rotary 0.5081. Windows of 256 that overlap by half: stretto evaluate "
-        "--split test --protocol sliding. The standard error over the 77 pieces is 0.012."
+        "Nats per token on test, no transposition: 0.460 (validation 0.453), one seed, 17 minutes of a core. The "
+        "best published: DaRoPE 0.4547, PoPE 0.4889, rotary 0.5081. Windows of 256 that overlap by half: stretto "
+        "evaluate --split test --protocol sliding. The standard error over the 77 pieces is 0.012."
     ),
     command=f"stretto train chorales-rotary --data DIR --output RUN ({_RASTER})",
 )
