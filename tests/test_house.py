@@ -68,7 +68,10 @@ def test_the_lock_pins_what_setup_py_and_requirements_in_name() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    ["SECURITY.md", *(f"docs/{name}.md" for name in ("reliability", "formats", "measures", "reading-shards", "results"))],
+    [
+        "SECURITY.md",
+        *(f"docs/{name}.md" for name in ("reliability", "formats", "measures", "reading-shards", "results")),
+    ],
 )
 def test_every_file_that_a_document_names_is_there(document: str) -> None:
     named = set(re.findall(r"(?<=`)[\w/]+\.(?:py|csv)(?=`)", (ROOT / document).read_text()))
