@@ -164,9 +164,12 @@ def _asked(settings: Sampling, piece: Piece | None, loaded: Loaded) -> tuple[int
         if settings.voices:
             raise UsageError(f"--voices: {loaded.run.name} goes on from a beginning; only runs on voices fill a score")
         return length, opening(piece, loaded, settings.given_limit(length))
+    if settings.given_length:
+        raise UsageError(f"--given-length: {loaded.run.name} fills a score; --length says how much of it")
     given = score(piece, parse_voices(settings.voices, VOICES), len(VOICES))
-    steps = len(loaded.representation.cells(given))
-    return (length if settings.length else max(1, steps)), given
+    if settings.length or settings.note >= 0:
+        return length, given
+    return max(1, len(loaded.representation.cells(given))), given
 
 
 def _tokens_of(given: Piece | None, loaded: Loaded) -> int:

@@ -1,5 +1,7 @@
 """What samples are made from: files, and voices of a score."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -7,8 +9,9 @@ from media.midi import write_midi
 from schemas.errors import InputError, UsageError
 from schemas.grid import VOICES
 from schemas.music import Notes, Piece
-from trainer.given import parse_voices, read_given, score
-from trainer.sample import Sampling
+from schemas.representations.voices import Voices
+from trainer.given import one_note, parse_voices, read_given, score
+from trainer.sample import Sampling, _asked
 
 
 def tracks(*numbers):
@@ -70,3 +73,25 @@ def test_a_midi_file_is_read_and_what_is_none_is_named(tmp_path):
         read_given(str(bad))
     with pytest.raises(InputError, match="empty.mid: holds no note"):
         read_given(str(empty))
+
+
+def asked(settings, piece):
+    """What is asked of a run on cells with windows of 64 steps."""
+    run, representation = SimpleNamespace(name="cells"), Voices()
+    loaded = SimpleNamespace(
+        run=run, representation=representation, features=representation.features(), model=SimpleNamespace(window=64)
+    )
+    return _asked(settings, piece, loaded)
+
+
+def test_a_score_is_filled_over_its_own_length_and_a_note_over_a_window():
+    melody = Piece("melody", Notes.of([0, 480], [480, 960], [70, 72], [80, 80]))
+    assert asked(Sampling("out", given="melody.mid"), melody)[0] == 8
+    assert asked(Sampling("out", given="melody.mid", length="12"), melody)[0] == 12
+    assert asked(Sampling("out", note=70), one_note(70))[0] == 64
+    assert asked(Sampling("out"), None) == (64, None)
+
+
+def test_a_score_is_not_cut_where_it_is_to_be_filled():
+    with pytest.raises(UsageError, match="--given-length"):
+        asked(Sampling("out", given="melody.mid", given_length="4"), tracks(0))
