@@ -158,7 +158,7 @@ class _Scores:
 def one_by_one(task: Any, read: Callable[..., Array], parts: Sequence[Window], ranks: Sequence[Array]) -> Array:
     """Nats of every cell given those before it in its order, as they are; float64 [window, step, voice]."""
     scores = _Scores.of(task, parts, ranks)
-    nats = np.zeros(scores.classes.shape)
+    nats = np.where(scores.classes >= 0, 0.0, np.nan)
     for place in range(_passes(parts)):
         logits = read(scores.real, scores.classes, scores.known(place))
         chosen = scores.at(place)
@@ -169,7 +169,7 @@ def one_by_one(task: Any, read: Callable[..., Array], parts: Sequence[Window], r
 def own_guesses(task: Any, read: Callable[..., Array], parts: Sequence[Window], ranks: Sequence[Array]) -> Array:
     """The same where the voices before in a step are the model's own likeliest guesses until the step is over."""
     scores = _Scores.of(task, parts, ranks)
-    nats, voices = np.zeros(scores.classes.shape), scores.classes.shape[2]
+    nats, voices = np.where(scores.classes >= 0, 0.0, np.nan), scores.classes.shape[2]
     for place in range(_passes(parts)):
         if place % voices == 0:
             shown = scores.classes.copy()
@@ -184,23 +184,22 @@ def own_guesses(task: Any, read: Callable[..., Array], parts: Sequence[Window], 
 
 
 def ordered_figures(pieces: Mapping[str, Array], found: Sequence[Mapping[str, Array]], outside: int) -> dict[str, Any]:
-    """Figures of nats [step, voice] of every piece in each order; cells that have no class are left out of means."""
+    """Figures of nats [step, voice] of every piece in each order; cells that have no class are NaN, and in no mean."""
     rows = []
     for piece, cells in pieces.items():
-        nats = np.array([order[piece].sum() for order in found])
+        nats = np.array([np.nansum(order[piece]) for order in found])
+        inside = int(np.isfinite(found[0][piece]).sum())
         together = float(np.log(len(nats)) - np.logaddexp.reduce(-nats))
-        rows.append(
-            {"piece": piece, "steps": len(cells), "cells": cells.size, "nats": together, "orders": nats.tolist()}
-        )
-    cells, steps = sum(row["cells"] for row in rows) - outside, sum(row["steps"] for row in rows)
+        rows.append({"piece": piece, "steps": len(cells), "cells": inside, "nats": together, "orders": nats.tolist()})
+    cells, steps = sum(row["cells"] for row in rows), sum(row["steps"] for row in rows)
     total = sum(row["nats"] for row in rows)
     mean = {piece: np.mean([order[piece] for order in found], axis=0).ravel() for piece in pieces}
     parts = of_cells({piece: item.ravel() for piece, item in pieces.items()}, mean, VOICES)
     return {
         "nll_cell": total / cells,
         "nll_frame": total / steps,
-        "standard_error": standard_error([row["nats"] / row["cells"] for row in rows]),
-        "one_order": {**parts, "nll_frame": sum(float(nats.sum()) for nats in mean.values()) / steps},
+        "standard_error": standard_error([row["nats"] / row["cells"] for row in rows if row["cells"]]),
+        "one_order": {**parts, "nll_frame": sum(float(np.nansum(nats)) for nats in mean.values()) / steps},
         "outside": outside,
         "cells": cells,
         "steps": steps,

@@ -82,10 +82,24 @@ class Evaluation:
     def for_kind(self, known: tuple[str, ...], what: str) -> Evaluation:
         """These settings for a run that can be scored so; `what` names it. Raises UsageError for another protocol."""
         if not self.protocol:
-            return replace(self, protocol=known[0])
+            return replace(self, protocol=known[0]).for_kind(known, what)
         if self.protocol not in known:
             raise UsageError(f"--protocol {self.protocol}: {what} is scored with one of {', '.join(known)}")
+        of_tokens = known is PROTOCOLS
+        for name in ("orders", "limit") if of_tokens else ("allow_longer",):
+            if getattr(self, name) != getattr(Evaluation, name):
+                kind = "cells" if of_tokens else "tokens"
+                raise UsageError(
+                    f"--{name.replace('_', '-')} belongs to runs on {kind}, which {what} is not: leave it out"
+                )
         return self
+
+    def apart(self) -> str:
+        """What the name of a result says of settings that make it less than the whole: "-limit3"; "" by default."""
+        names = ("orders", "limit")
+        return "".join(
+            f"-{name}{getattr(self, name)}" for name in names if getattr(self, name) != getattr(Evaluation, name)
+        )
 
     def cut(self, trained: int, longest: int | None) -> tuple[int, int]:
         """Window and hop, tokens. Raises UsageError for a window that the positions of the run do not reach."""
@@ -131,7 +145,7 @@ def evaluate(run: str, settings: Evaluation) -> dict[str, Any]:
         },
         **(_of_tokens if is_tokens else _of_cells)(loaded, folder, manifest, settings),
     }
-    path = os.path.join(run, "evaluations", f"{settings.split}-{step}-{settings.protocol}.json")
+    path = os.path.join(run, "evaluations", f"{settings.split}-{step}-{settings.protocol}{settings.apart()}.json")
     write_atomic(path, (json.dumps(json.loads(canonical_json(result)), indent=1) + "\n").encode())
     return {**result, "file": path}
 
@@ -148,7 +162,7 @@ def _of_tokens(loaded: Loaded, folder: str, manifest: Manifest, settings: Evalua
     return {
         "window": window,
         "hop": hop,
-        **summary(_rows(parts, scored, readers[1], representation), settings.protocol, window),
+        **summary(_rows(parts, scored, wholes, readers[1], representation), settings.protocol, window),
         **_of_voices(parts, scored, wholes, readers[1], representation),
         "corrupt_records": _corrupt_records(settings.split, *readers),
         "left_out": left_out,
@@ -180,20 +194,25 @@ def _of_cells(loaded: Loaded, folder: str, manifest: Manifest, settings: Evaluat
 
 
 def _rows(
-    parts: Sequence[Segment], scored: Sequence[Scored], train: Reader, representation: Any
+    parts: Sequence[Segment], scored: Sequence[Scored], wholes: Sequence[Whole], train: Reader, representation: Any
 ) -> list[dict[str, Any]]:
-    """What is known of each window; see `trainer.metrics.scores`."""
+    """What is known of each window; see `trainer.metrics.scores`.
+
+    Notes are counted from the beginning of the piece: one that sounds over the border of a window began before it.
+    """
+    tokens_of = {whole.copy: whole.tokens for whole in wholes}
     counts = bigram_counts(_train_windows(train), representation.size)
     rows = []
     for part, found in zip(parts, scored, strict=True):
-        tokens = part.tokens[part.context :]
+        tokens, first = part.tokens[part.context :], part.start + part.context
+        before, after = (tokens_of[part.piece][:stop] for stop in (first, first + len(tokens)))
         row = {
             "piece": part.piece,
-            "start_token": part.start + part.context,
+            "start_token": first,
             "nats": float(found.nats[part.context :].sum()),
             "tokens": len(tokens),
             "right": int(found.right[part.context :].sum()),
-            "notes": representation.count_notes(tokens),
+            "notes": representation.count_notes(after) - representation.count_notes(before),
             "seconds": representation.count_seconds(tokens),
             "bigram_nats": float(bigram_nats(counts, part.tokens)[part.context :].sum()),
         }

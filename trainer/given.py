@@ -54,12 +54,13 @@ def opening(given: Piece, loaded: Loaded, limit: int | float) -> Piece:
     if not representation.fits(given):
         raise UsageError(f"{given.name}: cannot be said in what this run was trained on: {to_json(representation)}")
     tokens = representation.tokens(given)
-    count = limit
+    count = int(limit)
     if isinstance(limit, float):
         count = bisect_right(range(len(tokens)), limit, key=lambda n: representation.count_seconds(tokens[: n + 1]))
+    count -= count % getattr(representation, "voices", 1)  # a step that is begun would go on with rests
     if len(tokens) <= count:
         return given
-    tokens = tokens[: int(count)]
+    tokens = tokens[:count]
     record = {"tokens": tokens, "start_token": np.int64(0), "piece_tokens": np.int64(len(tokens))}
     piece: Piece = representation.decode([record])
     return piece

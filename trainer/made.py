@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +15,8 @@ from media.plot import curve_png
 from media.render import render, write_wav
 from media.roll import png_bytes, roll
 from media.storage import write_atomic
-from schemas.music import Piece
-from schemas.window import TOKENS, layout_of
+from schemas.music import Piece, TempoMap
+from schemas.window import TOKENS, layout_of, unit_of
 
 if TYPE_CHECKING:
     from trainer.loaded import Loaded
@@ -33,12 +33,7 @@ class Made:
     row: dict[str, Any]
 
 
-def unit_of(loaded: Loaded) -> str:
-    """What the length of a sample is counted in."""
-    return "tokens" if layout_of(loaded.features) == TOKENS else "steps"
-
-
-def write_sample(folder: str, number: int, record: dict[str, Any], loaded: Loaded) -> Made:
+def write_sample(folder: str, number: int, record: dict[str, Any], loaded: Loaded, given: Piece | None) -> Made:
     """Writes MIDI, WAV and pictures of one record, of voices MusicXML too.
 
     The pictures are its piano roll, how alike its bars are, and, where cells were drawn, how likely they were.
@@ -49,6 +44,8 @@ def write_sample(folder: str, number: int, record: dict[str, Any], loaded: Loade
     course = np.asarray(record.pop("gibbs_nats", []), np.float64)
     told = {name: float(record.pop(name)) for name in ("nats_per_cell",) if name in record}
     piece = loaded.representation.decode([record])
+    if given is not None and layout != TOKENS:
+        piece = dressed(piece, given)
     write_atomic(f"{stem}.mid", write_midi(piece))
     write_atomic(f"{stem}.png", png_bytes(roll(piece)))
     write_wav(f"{stem}.wav", render(piece, RATE), RATE)
@@ -60,7 +57,7 @@ def write_sample(folder: str, number: int, record: dict[str, Any], loaded: Loade
         "png": f"{stem}.png",
         "similarity": f"{stem}-similarity.png",
         **_written_score(stem, piece, loaded),
-        unit_of(loaded): len(values),
+        unit_of(loaded.features): len(values),
         f"{layout.values}_sha256": hashlib.sha256(values.tobytes()).hexdigest(),
         "notes": len(piece.notes),
         "seconds": piece.seconds,
@@ -68,6 +65,19 @@ def write_sample(folder: str, number: int, record: dict[str, Any], loaded: Loade
         **_written_course(stem, course),
     }
     return Made(piece, values.reshape(-1), row)
+
+
+def dressed(piece: Piece, given: Piece) -> Piece:
+    """The piece with metre, key and tempo of what its voices were filled around; its steps stay where they are."""
+    ticks = piece.tempo.ticks_per_quarter
+    scale = ticks / given.tempo.ticks_per_quarter
+    tempo = TempoMap(ticks, np.round(given.tempo.ticks * scale).astype(np.int64), given.tempo.microseconds_per_quarter)
+    return replace(
+        piece,
+        tempo=tempo,
+        time_signatures=tuple((round(tick * scale), *rest) for tick, *rest in given.time_signatures),
+        key_signatures=tuple((round(tick * scale), *rest) for tick, *rest in given.key_signatures),
+    )
 
 
 def _written_score(stem: str, piece: Piece, loaded: Loaded) -> dict[str, str]:

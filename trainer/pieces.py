@@ -46,8 +46,8 @@ def dataset_of(loaded: Loaded, folder: str) -> tuple[str, Manifest]:
 
 
 def _meaning(representation: Any) -> dict[str, Any]:
-    """What ids mean; where pieces are cut, and which copies were dropped, has nothing to do with it."""
-    without = ("window", "hop", "ranges")
+    """What ids mean; where pieces are cut, which copies were dropped and how fast they are played is another thing."""
+    without = ("window", "hop", "ranges", "decoded_tempo")
     settings = {name: value for name, value in to_json(representation).items() if name not in without}
     return {"representation": type(representation).__name__.lower(), **settings}
 

@@ -16,13 +16,14 @@ import numpy as np
 from media.storage import write_atomic
 from schemas.errors import UsageError
 from schemas.grid import VOICES
-from schemas.music import Piece
+from schemas.music import InvalidMusic, Piece
 from schemas.settings import setting, to_json
-from schemas.window import TOKENS, layout_of
+from schemas.window import TOKENS, layout_of, unit_of
 from trainer.config import ON_CORRUPT
 from trainer.given import one_note, opening, parse_voices, read_given, score
 from trainer.layers.sampling import Sampler
-from trainer.made import unit_of, write_sample
+from trainer.made import write_sample
+from trainer.telling import tell
 
 if TYPE_CHECKING:
     from trainer.data import Reader
@@ -129,12 +130,13 @@ def sample(run: str, settings: Sampling, sampler: Sampler) -> dict[str, Any]:
     loaded = load_run(run, settings.checkpoint)
     sampler = sampler.for_kind(loaded.task.samplers, loaded.run.name)
     length, given = _asked(settings, piece, loaded)
-    unit = "seconds" if isinstance(length, float) else unit_of(loaded)
+    unsaid = _told_unsaid(given, loaded)
+    unit = "seconds" if isinstance(length, float) else unit_of(loaded.features)
     print(f"making {settings.count} of {length:g} {unit}", file=sys.stderr, flush=True)
     records = loaded.task.sample(
         loaded.model, loaded.representation, given, settings.count, length, settings.seed, sampler
     )
-    made = [write_sample(settings.output, number, record, loaded) for number, record in enumerate(records)]
+    made = [write_sample(settings.output, number, record, loaded, given) for number, record in enumerate(records)]
     if settings.overwrite:
         remove_from(settings.output, len(made))
     begun = _tokens_of(given, loaded)
@@ -144,6 +146,7 @@ def sample(run: str, settings: Sampling, sampler: Sampler) -> dict[str, Any]:
         "step": loaded.saved.step,
         "backend": _backend(),
         "given_tokens": begun,
+        "given_unsaid": unsaid,
         **{name: value for name, value in to_json(settings).items() if name not in ("output", "overwrite", "data")},
         "length": settings.length or str(length),
         "sampler": to_json(sampler),
@@ -157,6 +160,14 @@ def sample(run: str, settings: Sampling, sampler: Sampler) -> dict[str, Any]:
 
 def _asked(settings: Sampling, piece: Piece | None, loaded: Loaded) -> tuple[int | float, Piece | None]:
     """How much music is asked for, in the run's unit (int) or seconds (float), and what it is made from."""
+    try:
+        return _made_from(settings, piece, loaded)
+    except InvalidMusic as error:
+        raise UsageError(f"--given {settings.given}: {error}. Give each voice a track, one note at a time.") from error
+
+
+def _made_from(settings: Sampling, piece: Piece | None, loaded: Loaded) -> tuple[int | float, Piece | None]:
+    """The same. Raises InvalidMusic for what is no score in voices."""
     length = parse_length(settings.length) if settings.length else int(loaded.model.window)
     if piece is None:
         return length, None
@@ -170,6 +181,15 @@ def _asked(settings: Sampling, piece: Piece | None, loaded: Loaded) -> tuple[int
     if settings.length or settings.note >= 0:
         return length, given
     return max(1, len(loaded.representation.cells(given))), given
+
+
+def _told_unsaid(given: Piece | None, loaded: Loaded) -> dict[str, int]:
+    """How many notes of what is given the representation says otherwise or not at all, by what; said too."""
+    count = getattr(loaded.representation, "unsaid", None)
+    unsaid = {what: notes for what, notes in count(given).items() if notes} if given is not None and count else {}
+    for what, notes in unsaid.items():
+        tell(f"--given: {notes} notes {what}")
+    return unsaid
 
 
 def _tokens_of(given: Piece | None, loaded: Loaded) -> int:

@@ -8,10 +8,12 @@ import pytest
 from media.midi import write_midi
 from schemas.errors import InputError, UsageError
 from schemas.grid import VOICES
-from schemas.music import Notes, Piece
+from schemas.music import Notes, Piece, TempoMap
+from schemas.representations.raster import Raster
 from schemas.representations.voices import Voices
-from trainer.given import one_note, parse_voices, read_given, score
-from trainer.sample import Sampling, _asked
+from trainer.given import one_note, opening, parse_voices, read_given, score
+from trainer.made import dressed
+from trainer.sample import Sampling, _asked, _told_unsaid
 
 
 def tracks(*numbers):
@@ -90,6 +92,44 @@ def test_a_score_is_filled_over_its_own_length_and_a_note_over_a_window():
     assert asked(Sampling("out", given="melody.mid", length="12"), melody)[0] == 12
     assert asked(Sampling("out", note=70), one_note(70))[0] == 64
     assert asked(Sampling("out"), None) == (64, None)
+
+
+def test_voices_that_no_grid_can_say_are_refused_by_name():
+    chord = Piece("chord.mid", Notes.of([0, 0], [480, 480], [70, 74], [80, 80]))
+    with pytest.raises(UsageError, match="--given chord.mid: .*several notes at once"):
+        asked(Sampling("out", given="chord.mid"), chord)
+
+
+def test_what_the_grid_does_not_say_of_a_melody_is_counted_and_told(capsys):
+    late = Piece("late", Notes.of([1, 200], [480, 210], [70, 72], [80, 80]))
+    unsaid = _told_unsaid(late, SimpleNamespace(representation=Voices()))
+    assert sum(unsaid.values()) == 2
+    assert "--given: 1 notes begin and end between two steps, and are lost" in capsys.readouterr().err
+
+
+def test_a_beginning_ends_with_a_whole_step():
+    raster = Raster()
+    chorale = raster.piece_from_tokens(np.tile(np.array([72, 67, 60, 48, 74, 65, 62, 50], np.uint16), 20))
+    loaded = SimpleNamespace(representation=raster)
+    for limit in (125, 127, 4.0):
+        assert not (raster.tokens(opening(chorale, loaded, limit)) == 128).any()
+    assert len(raster.tokens(opening(chorale, loaded, 125))) == 124
+
+
+def test_a_filled_score_has_metre_key_and_tempo_of_what_was_given():
+    made = Voices().piece_from_cells(np.full((12, 4), 60, np.uint8))
+    tempo = TempoMap(96, np.array([0, 96]), np.array([500_000.0, 250_000.0]))
+    given = Piece(
+        "g",
+        Notes.of([0], [96], [72], [80]),
+        tempo=tempo,
+        time_signatures=((0, 3, 4),),
+        key_signatures=((96, 3, False),),
+    )
+    found = dressed(made, given)
+    assert found.time_signatures == ((0, 3, 4),)
+    assert found.key_signatures == ((found.tempo.ticks_per_quarter, 3, False),)
+    assert found.seconds == pytest.approx(0.5 + 2 * 0.25)
 
 
 def test_a_score_is_not_cut_where_it_is_to_be_filled():

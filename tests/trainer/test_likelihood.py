@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from schemas.errors import UsageError
-from trainer.evaluate import Evaluation
+from trainer.evaluate import PROTOCOLS, Evaluation
 from trainer.metrics.copying import longest_copied_runs
 from trainer.metrics.likelihood import NOTHING, Likelihood, bigram_counts, bigram_nats
 from trainer.metrics.scores import group, of_cells, summary
@@ -162,3 +162,13 @@ def test_style_compares_means_and_leaves_silence_out():
     assert found["velocity"] == 20
     assert found["notes_per_second"] == found["polyphony"] == 0
     assert differences([low], []) == {}
+
+
+def test_settings_of_the_other_kind_of_run_are_refused_and_a_part_does_not_take_the_name_of_the_whole():
+    cells = ("masked", "orderless")
+    assert Evaluation().for_kind(PROTOCOLS, "run").apart() == ""
+    assert Evaluation(limit=3, orders=2).for_kind(cells, "run").apart() == "-orders2-limit3"
+    with pytest.raises(UsageError, match="--limit belongs to runs on cells"):
+        Evaluation(limit=3).for_kind(PROTOCOLS, "run")
+    with pytest.raises(UsageError, match="--allow-longer belongs to runs on tokens"):
+        Evaluation(allow_longer=True).for_kind(cells, "run")

@@ -47,7 +47,7 @@ def figures(tmp_path):
         Scored((np.arange(len(part.tokens)) + part.start) % 4 + 1.0, np.ones(len(part.tokens), bool)) for part in parts
     ]
     return {
-        **summary(_rows(parts, scored, readers[1], RASTER), "sliding", 32),
+        **summary(_rows(parts, scored, wholes, readers[1], RASTER), "sliding", 32),
         **_of_voices(parts, scored, wholes, readers[1], RASTER),
     }
 
@@ -72,3 +72,9 @@ def test_a_person_sees_floors_and_groups_beside_the_run(figures):
     words = [what for what, _ in _figures(figures)]
     for part in ("soprano", "bass", "four-token n-gram", "whose tune is in train", "standard error over 2 pieces"):
         assert any(part in line for line in words), part
+
+
+def test_a_note_that_sounds_over_the_border_of_a_window_is_counted_once(figures):
+    sopranos = [np.random.default_rng(tune).integers(62, 76, STEPS // 4) for tune in (1, 3)]
+    struck = [1 + int((notes[1:] != notes[:-1]).sum()) for notes in sopranos]
+    assert figures["notes"] == sum(struck) + 2 * 3  # each lower voice holds one note

@@ -77,7 +77,9 @@ def _repeats(tokens: Array, voices: int) -> Array:
 
 
 def _mean(nats: Array) -> float | None:
-    return float(nats.mean()) if len(nats) else None
+    """Of those that are scored: NaN stands where a cell is not."""
+    scored = nats[~np.isnan(nats)]
+    return float(scored.mean()) if len(scored) else None
 
 
 def group(nats: Mapping[str, Array]) -> dict[str, Any]:
