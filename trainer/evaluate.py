@@ -34,6 +34,7 @@ from trainer.metrics.likelihood import bigram_counts, bigram_nats
 from trainer.metrics.ngram import floors
 from trainer.metrics.scores import group, of_cells, summary
 from trainer.metrics.tunes import shared_tunes
+from trainer.metrics.voice_leading import held
 from trainer.segments import Scored, Segment, score, segments
 from trainer.task import EXAMPLE_WEIGHT
 
@@ -234,13 +235,19 @@ def _of_voices(
     spent = {piece: np.concatenate(found) for piece, found in nats.items()}
     tokens = {whole.copy: whole.tokens for whole in wholes}
     learnt = [whole.tokens for whole in pieces(train, lambda key: key.is_original) if not whole.lacking]
-    shared = shared_tunes(learnt, tokens, voices * representation.steps_per_quarter)
+    sung = {piece: _sung(ids, voices) for piece, ids in tokens.items()}
+    shared = shared_tunes([_sung(ids, voices) for ids in learnt], sung, voices * representation.steps_per_quarter)
     return {
-        **of_cells(tokens, spent, VOICES),
+        **of_cells(sung, spent, VOICES),
         "floors": floors(learnt, list(tokens.values()), representation.size, voices),
         "tune_in_train": group({piece: found for piece, found in spent.items() if piece in shared}),
         "tune_not_in_train": group({piece: found for piece, found in spent.items() if piece not in shared}),
     }
+
+
+def _sung(tokens: np.ndarray[Any, Any], voices: int) -> np.ndarray[Any, Any]:
+    """The ids [token] of a raster with what a hold means in its place."""
+    return held(tokens.reshape(-1, voices)).reshape(-1)
 
 
 def _readers(folder: str, manifest: Manifest, settings: Evaluation) -> tuple[Reader, Reader]:

@@ -60,7 +60,7 @@ def faults(cells: Cells, steps_per_quarter: int = 4) -> dict[str, float]:
     voices or more whose pitch classes are no triad, no seventh chord (its fifth may be missing), and no third, fifth
     or unison. `beats` and `bars` are what there is of them.
     """
-    pitch = _held(cells)
+    pitch = held(cells)
     sounds = pitch < REST
     beats = pitch[::steps_per_quarter]
     judged = (beats < REST).sum(axis=1) >= 2
@@ -91,7 +91,7 @@ def rates(counts: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return {**{name: sum(row[name] for row in rows) / bars for name in names}, "dissonant_beats": dissonant}
 
 
-def _held(cells: Cells) -> Array:
+def held(cells: Cells) -> Array:
     """The cells with what HOLD means in its place, int64 [step, voice]; at the beginning it means a rest."""
     steps = np.arange(len(cells))[:, None]
     struck = np.maximum.accumulate(np.where(cells == HOLD, -1, steps), axis=0)
