@@ -125,16 +125,24 @@ def _piece(score: Any, name: str, tempo: float) -> Piece:
 
 
 def _part_notes(part: Any) -> list[tuple[int, int, int]]:
-    """Start tick, end tick and pitch of every note of a part, ties joined; chords as several notes at one start."""
+    """Start tick, end tick and sounding pitch of every note of a part, ties joined; a chord is notes at one start."""
+    if any(one.transposition for one in part.recurse().getElementsByClass("Instrument")):
+        part = part.toSoundingPitch()
     joined: list[tuple[int, int, int]] = []
+    last: dict[int, int] = {}
     for sound in part.flatten().notes:
         start, end = _ticks(sound.offset), _ticks(sound.offset + sound.duration.quarterLength)
-        continues = sound.tie is not None and sound.tie.type in ("stop", "continue")
-        for pitch in sorted(each.midi for each in sound.pitches):
-            if continues and joined and joined[-1][1:] == (start, pitch):
-                joined[-1] = (joined[-1][0], end, pitch)
-            elif end > start:
-                joined.append((start, end, pitch))
+        if end <= start:
+            continue
+        for note in getattr(sound, "notes", (sound,)):
+            continues = note.tie is not None and note.tie.type in ("stop", "continue")
+            for pitch in sorted(each.midi for each in note.pitches):
+                before = joined[last[pitch]] if continues and pitch in last else None
+                if before is not None and before[1] == start:
+                    joined[last[pitch]] = (before[0], end, pitch)
+                else:
+                    last[pitch] = len(joined)
+                    joined.append((start, end, pitch))
     return joined
 
 

@@ -171,6 +171,41 @@ def test_what_is_no_score_is_refused_with_a_reason(data, name, reason):
     assert caught.value.reason == reason
 
 
+NOTE = (
+    "<note>{chord}<pitch><step>{step}</step><octave>5</octave></pitch><duration>4</duration>{tie}"
+    "<type>whole</type></note>"
+)
+
+
+def score_of(measures, attributes=""):
+    """A score of one part; measures are lists of notes."""
+    attributes = f"<attributes><divisions>1</divisions>{attributes}</attributes>"
+    bars = "".join(f'<measure number="{number}">{bar}</measure>' for number, bar in enumerate(measures, 1))
+    return (
+        '<score-partwise version="4.0"><part-list><score-part id="P1"><part-name>P</part-name></score-part></part-list>'
+        f'<part id="P1">{bars.replace("ATTRIBUTES", attributes)}</part>'
+        "</score-partwise>"
+    ).encode()
+
+
+def test_a_chord_that_is_tied_to_itself_is_two_long_notes():
+    def chord(tie):
+        tie = f'<tie type="{tie}"/>'
+        return NOTE.format(chord="", step="C", tie=tie) + NOTE.format(chord="<chord/>", step="E", tie=tie)
+
+    found = read_musicxml(score_of(["ATTRIBUTES" + chord("start"), chord("stop")]), "tied.musicxml").notes
+    assert list(zip(found.pitch.tolist(), found.start.tolist(), found.end.tolist(), strict=True)) == [
+        (72, 0, 8 * 480),
+        (76, 0, 8 * 480),
+    ]
+
+
+def test_a_clarinet_is_read_as_it_sounds():
+    transpose = "<transpose><diatonic>-1</diatonic><chromatic>-2</chromatic></transpose>"
+    data = score_of(["ATTRIBUTES" + NOTE.format(chord="", step="D", tie="")], transpose)
+    assert read_musicxml(data, "clarinet.musicxml").notes.pitch.tolist() == [72]
+
+
 def test_without_music21_the_command_that_installs_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "music21.musicxml.xmlToM21", None)
     with pytest.raises(MissingExtra, match="pip install"):
