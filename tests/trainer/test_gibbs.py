@@ -67,6 +67,8 @@ def test_where_all_is_known_nothing_is_drawn(sampler):
     cells = np.ones((2, 3, 1), np.int32)
     found = filled(Sampler(sampler), np.ones((2, 3, 1), np.float32), cells)
     assert (found.cells == cells).all()
+    # The first draw of all free cells, then published sweeps where there are some; one after the other takes none.
+    assert found.nats.shape == ({"annealed": 1, "gibbs": 1, "pseudo-gibbs": 1, "ancestral": 0}[sampler], 2)
     assert np.isnan(found.nats).all()
 
 

@@ -1,7 +1,8 @@
 """One update of the weights, written once in keras.ops; differentiating and compiling are left to the backend's file.
 
 Sums, not means: totals, weights and gradients are added over the parts of a batch and divided once. So padding,
-masks, remainders and accumulation give the same number.
+masks, remainders and accumulation give the same number, where the loss of an example does not hang on the others of its
+part; batch statistics do.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ normalised` with kernels of 5 is the residual harmoniser that came after it, who
 differ: a class for rests, which have no row of their own; batch normalisation evaluates with the averages it kept in
 training instead of estimating them again; the last convolution but one is as the others (theirs 2 x 2); the loss is
 taken over hidden cells only; `erased` draws a mask for each example, not for each batch; the harmoniser's second
-convolution reads the activation of the first. A hold is no class here: cells that hold are refused.
+convolution reads the activation of the first. A hold is no class here: cells that hold are refused. With `--accumulate`
+each part of a batch has statistics and masks of its own, so the loss is not that of the whole batch.
 """
 
 from __future__ import annotations
