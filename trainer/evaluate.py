@@ -97,7 +97,7 @@ class Evaluation:
 
     def apart(self) -> str:
         """What the name of a result says of settings that make it less than the whole: "-limit3"; "" by default."""
-        names = ("orders", "limit")
+        names = ("limit",) if self.protocol == "chronological" else ("orders", "limit")
         return "".join(
             f"-{name}{getattr(self, name)}" for name in names if getattr(self, name) != getattr(Evaluation, name)
         )

@@ -139,7 +139,9 @@ def test_what_users_type_trains_it_scores_it_by_every_protocol_and_fills_the_voi
     for found in (orderless, chronological, framewise):
         assert 0 < found["nll_cell"] < np.log(47)
         assert found["nll_frame"] == pytest.approx(4 * found["nll_cell"])
-        assert Path(found["file"]).name == f"validation-{found['step']}-{found['protocol']}.json"
+        orders = "" if found["protocol"] == "chronological" else "-orders2"
+        name = f"validation-{found['step']}-{found['protocol']}{orders}-limit2.json"
+        assert Path(found["file"]).name == name
     assert wrong["code"] == 2 and "masked, orderless, chronological, framewise" in wrong["err"]
     assert sample["code"] == 0, sample["err"]
     made = cells_of(read_midi((tmp_path / "made/sample-000.mid").read_bytes(), "made"), 4)
