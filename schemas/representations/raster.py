@@ -11,26 +11,14 @@ not heard), loudness, tempo, and without `hold` notes struck again. `unsaid` cou
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from schemas.feature import Feature, Record
-from schemas.grid import (
-    GRIDS,
-    HOLD,
-    RANGES,
-    REST,
-    VOICES,
-    cells_of,
-    check_grid,
-    losses,
-    misfit,
-    piece_of,
-    transposed,
-    within,
-)
+from schemas.four_voices import FourVoices
+from schemas.grid import HOLD, RANGES, REST, transposed
 from schemas.music import Piece
 from schemas.settings import setting
 from schemas.tokens import Tokens, cut_tokens, join_tokens, token_features
@@ -41,38 +29,16 @@ MAX_WINDOW = 1 << 24
 
 
 @dataclass(frozen=True)
-class Raster:
-    """Cells of four voices, one after another, as token records.
+class Raster(FourVoices):
+    """Cells of four voices, one after another, as token records; window and hop are multiples of 4."""
 
-    Attributes:
-        grid: how long a step is.
-        window: ids in a record, a multiple of 4; 0 keeps pieces whole.
-        hop: ids from one window to the next, a multiple of 4, train only; 0 means the window.
-        hold: whether a step says that the note before goes on.
-        ranges: the pitches that each voice may have; a copy that leaves them is dropped.
-        decoded_tempo: quarter notes a minute of what is decoded; the ids do not depend on it.
-    """
-
-    voices: ClassVar[int] = len(VOICES)
-
-    grid: str = setting("16th", help="How long a step is.", choices=tuple(GRIDS))
     window: int = setting(256, help="Tokens in a record, four for each step; 0 keeps each piece whole.")
     hop: int = setting(0, help="Tokens from one training window to the next; 0 means the window.")
-    hold: bool = setting(False, help="Tell a note that goes on from one that is struck again.")
-    ranges: str = setting(
-        "vocal", help="Pitches of each voice: what chorales use, or any of 0..127.", choices=tuple(RANGES)
-    )
-    decoded_tempo: float = setting(100.0, help="Quarter notes a minute of decoded music.")
 
     def __post_init__(self) -> None:
-        check_grid(self.grid, self.ranges, self.decoded_tempo)
+        super().__post_init__()
         # A window that began inside a step would tell a model the wrong voices.
         check_window(self.window, self.hop, MAX_WINDOW, self.voices)
-
-    @property
-    def steps_per_quarter(self) -> int:
-        """How many steps a quarter note has."""
-        return GRIDS[self.grid]
 
     @property
     def size(self) -> int:
@@ -93,30 +59,9 @@ class Raster:
         """A token record."""
         return token_features(self.window, self.pad)
 
-    def for_split(self, split: str) -> Self:
-        """Outside train, windows do not overlap."""
-        return self if split == "train" or not self.hop else replace(self, hop=0)
-
-    def misfit(self, piece: Piece) -> tuple[str, str] | None:
-        """Reason and sentence why a piece is no four voices; None where it is."""
-        return misfit(piece, self.steps_per_quarter)
-
-    def unsaid(self, piece: Piece) -> dict[str, int]:
-        """How many notes are lost between two steps, moved to one, or said as one with the note before."""
-        return losses(piece, self.steps_per_quarter, self.hold).told
-
-    def prepared(self, piece: Piece) -> Piece:
-        """What the ids say of the piece, and nothing else."""
-        decoded = self.piece_from_tokens(self.tokens(piece), piece.name)
-        return replace(decoded, time_signatures=piece.time_signatures, key_signatures=piece.key_signatures)
-
-    def fits(self, piece: Piece) -> bool:
-        """Whether every note is in the range of its voice."""
-        return within(piece, RANGES[self.ranges])
-
     def tokens(self, piece: Piece) -> Tokens:
         """The ids of a whole piece, uint16 [token]. Raises InvalidMusic where it is no four voices."""
-        return cells_of(piece, self.steps_per_quarter, self.hold).reshape(-1).astype(np.uint16)
+        return self.cells(piece).reshape(-1).astype(np.uint16)
 
     def encode(self, piece: Piece) -> Iterator[Record]:
         """Token records of a piece. Raises InvalidMusic where it is no four voices."""
@@ -135,7 +80,7 @@ class Raster:
         """The piece of ids [token]; voices that the last step does not name are silent in it."""
         ids = np.asarray(ids, np.int64)
         ids = np.concatenate([ids, np.full(-len(ids) % self.voices, REST)])
-        return piece_of(ids, self.steps_per_quarter, self.decoded_tempo, self.hold, name)
+        return self.piece_from_cells(ids.reshape(-1, self.voices), name)
 
     def count_notes(self, ids: Any) -> int:
         """How many notes ids [token] hold, those that sound already before the first of them included."""
