@@ -148,7 +148,8 @@ class _Scores:
 
     def at(self, place: int) -> tuple[Array, Array, Array]:
         """Rows, steps and voices of the cells that are guessed at a place of the order."""
-        return tuple(np.nonzero((self.rank == place) & (self.classes >= 0)))  # type: ignore[return-value]
+        rows, steps, voices = np.nonzero((self.rank == place) & (self.classes >= 0))
+        return rows, steps, voices
 
     def known(self, place: int) -> Array:
         """float32, 1 for what comes before that place."""

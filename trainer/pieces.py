@@ -13,13 +13,11 @@ from schemas.manifest import Manifest, read_manifest
 from schemas.naming import Key, parse_key
 from schemas.representations import from_settings
 from schemas.settings import to_json
-from schemas.window import TOKENS, layout_of
+from schemas.window import layout_of
 from trainer.data import Reader
 from trainer.loaded import Loaded
 
 _CHUNK = 1024
-PIECE_FEATURES = ("key", *TOKENS.names)
-"""What a reader of tokens must be asked for before `pieces` can work with it."""
 
 
 def piece_features(features: Mapping[str, Any]) -> tuple[str, ...]:

@@ -126,7 +126,3 @@ class Task(Protocol):
         turns `given` into what the model reads; `sampler` is a `trainer.layers.sampling.Sampler`.
         """
         ...
-
-    def judge(self, reference: Sequence[Piece], produced: Sequence[Piece]) -> Mapping[str, float]:
-        """What is measured on finished music, by name."""
-        ...

@@ -7,12 +7,12 @@ from schemas.errors import InputError
 from schemas.manifest import read_manifest
 from schemas.naming import copy_key, window_key
 from schemas.representations.events import Events
+from schemas.window import TOKENS
 from tests.trainer.synthetic import write_dataset
 from tests.trainer.test_corrupt_records import damage, shard_of
 from trainer import sample
 from trainer.data import Reader
 from trainer.evaluate import _wholes
-from trainer.pieces import PIECE_FEATURES
 
 WINDOW, LENGTHS = 8, (20, 5, 24, 16)
 """Pieces of three windows (the last of 4 tokens), one, three and two."""
@@ -36,7 +36,7 @@ def dataset(folder, missing=()):
 
 
 def scored(folder, on_corrupt="skip"):
-    reader = Reader(folder, read_manifest(folder), "validation", PIECE_FEATURES, on_corrupt)
+    reader = Reader(folder, read_manifest(folder), "validation", ("key", *TOKENS.names), on_corrupt)
     whole, left_out, unnamed = _wholes(reader, "validation")
     return [name(one.copy) for one in whole], [name(copy) for copy in left_out], unnamed
 
@@ -93,6 +93,6 @@ def test_where_every_piece_has_a_corrupt_record_nothing_is_scored(tmp_path):
 def test_no_run_is_searched_over_the_gap_that_a_corrupt_record_leaves(tmp_path):
     folder = dataset(tmp_path)
     damage(shard_of(folder, split="validation"), 1)
-    reader, left_out = Reader(folder, read_manifest(folder), "validation", PIECE_FEATURES, "skip"), []
+    reader, left_out = Reader(folder, read_manifest(folder), "validation", ("key", *TOKENS.names), "skip"), []
     assert [len(tokens) for tokens in sample._wholes(reader, left_out)] == list(LENGTHS[1:])
     assert [name(copy) for copy in left_out] == [0]

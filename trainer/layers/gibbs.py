@@ -55,8 +55,9 @@ def fill(logits: Logits, cells: Array, known: Array, sampler: Sampler, generator
         return _ordered(logits, cells, free, sampler.temperature, generator)
     first, nats = _drawn(logits, cells, free, free, sampler.temperature, generator)
     cells, found = np.where(free, first, cells), [nats]
-    for sweep in range(sweeps(sampler, free)):
-        chosen = _chosen(sampler, sweep, free, generator)
+    count = sweeps(sampler, free)
+    for sweep in range(count):
+        chosen = _chosen(sampler, free, share(sampler, sweep, count), generator)
         fresh, nats = _drawn(logits, cells, chosen, chosen, sampler.temperature, generator)
         cells = np.where(chosen, fresh, cells)
         found.append(nats)
@@ -79,12 +80,12 @@ def share(sampler: Sampler, sweep: int, count: int) -> float:
     return max(low, high - (high - low) * sweep / (alpha * count))
 
 
-def _chosen(sampler: Sampler, sweep: int, free: Array, generator: np.random.Generator) -> Array:
-    """Which free cells a sweep redraws, bool [score, step, voice]."""
+def _chosen(sampler: Sampler, free: Array, part: float, generator: np.random.Generator) -> Array:
+    """Which free cells a sweep redraws, bool [score, step, voice]: a share of them, or one."""
     noise = generator.random(free.shape)
     if sampler.sampler == "pseudo-gibbs":
         return _one_each(np.where(free, noise, 2.0), free)
-    return np.asarray(free & (noise < share(sampler, sweep, sweeps(sampler, free))))
+    return np.asarray(free & (noise < part))
 
 
 def _one_each(rank: Array, free: Array) -> Array:

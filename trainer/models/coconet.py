@@ -11,7 +11,7 @@ each part of a batch has statistics and masks of its own, so the loss is not tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -231,12 +231,6 @@ class Coconet:
         classes = np.pad(classes, ((0, after + padding), (0, 0)), constant_values=self.pitches)
         known = np.pad(np.pad(known, ((0, after), (0, 0))), ((0, padding), (0, 0)), constant_values=True)
         return classes, known.astype(np.float32)
-
-    def judge(self, reference: Sequence[Piece], produced: Sequence[Piece]) -> dict[str, float]:
-        """How far the produced music's plain statistics lie from real music's; 0 is equal."""
-        from trainer.metrics.style import differences
-
-        return differences(reference, produced)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ step, not per token; dropout inside attention is a setting of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -147,9 +147,3 @@ class MusicTransformer:
         sampler = sampler.for_kind(self.samplers, "this family")
         compile_function, longest = current().compile_function, None if sampler.allow_longer else self.longest(model)
         return sample_tokens(model, compile_function, representation, given, count, length, seed, sampler, longest)
-
-    def judge(self, reference: Sequence[Piece], produced: Sequence[Piece]) -> dict[str, float]:
-        """How far the produced music's plain statistics lie from real music's; 0 is equal."""
-        from trainer.metrics.style import differences
-
-        return differences(reference, produced)

@@ -10,7 +10,7 @@ initial weights are drawn by their path.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -97,9 +97,3 @@ class PerformanceRNN:
         sampler = sampler.for_kind(self.samplers, "this family")
         compile_function = current().compile_function
         return sample_tokens(model, compile_function, representation, given, count, length, seed, sampler, None)
-
-    def judge(self, reference: Sequence[Piece], produced: Sequence[Piece]) -> dict[str, float]:
-        """How far the produced music's plain statistics lie from real music's; 0 is equal."""
-        from trainer.metrics.style import differences
-
-        return differences(reference, produced)
