@@ -22,6 +22,7 @@ from schemas.grid import VOICES
 from schemas.hashing import generator
 from schemas.window import window_starts
 from trainer.layers.gibbs import nats_of
+from trainer.metrics.ngram import NAMES
 from trainer.metrics.scores import of_cells, standard_error
 from trainer.task import EXAMPLE_WEIGHT
 from trainer.telling import tell
@@ -283,6 +284,10 @@ def figures(result: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
     yield from ((f"the same, {voice}", value) for voice, value in one["voices"].items())
     yield "the same, cells that repeat their voice's last", one["repeated"]
     yield "the same, cells that change it", one["changed"]
-    for name, what in (("unigram", "unigram"), ("bigram", "bigram of a voice"), ("ngram", "four-token n-gram")):
-        if "floors" in result:
-            yield f"nats per cell, {what} counted on train", result["floors"][name]
+    yield from told_floors(result)
+
+
+def told_floors(result: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """The floors that stand beside a result, and their values; nothing where there are none."""
+    for name, value in result.get("floors", {}).items():
+        yield f"nats per cell, {NAMES[name]} counted on train", value

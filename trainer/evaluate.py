@@ -346,5 +346,4 @@ def _figures(result: dict[str, Any]) -> Iterator[tuple[str, float | None]]:
         yield "nats per cell that changes it", result["changed"]
         for name, what in (("tune_in_train", "whose tune is in train"), ("tune_not_in_train", "whose tune is not")):
             yield f"nats per cell, {result[name]['pieces']} pieces {what}", result[name]["nats_per_token"]
-        for name, what in (("unigram", "unigram"), ("bigram", "bigram of a voice"), ("ngram", "four-token n-gram")):
-            yield f"nats per cell, {what} counted on train", result["floors"][name]
+        yield from cells.told_floors(result)

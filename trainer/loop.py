@@ -177,5 +177,7 @@ def samples(course: Course, step: int) -> list[Piece]:
 
     seed, model = step_seed(course.run.settings.seed, step), course.update.model
     length = min(_SAMPLE_LENGTH, model.window)
-    records = course.run.task.sample(model, course.representation, None, _SHOWN, length, seed, Sampler())
+    records = course.run.task.sample(
+        model, course.representation, None, _SHOWN, length, seed, Sampler(likelihood=False)
+    )
     return decoded(course.representation, records)

@@ -145,7 +145,9 @@ def test_a_damaged_file_that_is_given_is_called_damaged(tmp_path):
 def test_vectors_of_voices_need_a_dataset_in_as_many_voices(family):
     features = Events(window=16).features()
     raster, events = (Manifest("corpus", "1", name, {}, features, ()) for name in ("raster", "events"))
-    assert family(voices=4, metre=16).needs(raster) == family(metre=16).needs(events) == family().needs(raster) == []
+    assert family(voices=4, metre=16).needs(raster) == family().needs(events) == family().needs(raster) == []
+    with pytest.raises(UsageError, match="--metre 16: counts steps"):
+        family(metre=16)
     (found,) = family(voices=4).needs(events)
     assert (found.what, found.found, found.remedy) == ("voices", "none", "--representation raster")
     assert [item.found for item in family(voices=3).needs(raster)] == ["4"]

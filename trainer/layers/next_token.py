@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from schemas.errors import UsageError
 from schemas.hashing import generator
 from schemas.registry import resolve
 from schemas.representations import REPRESENTATIONS
-from trainer.layers.sampling import Sampler
+from trainer.layers.sampling import TOKEN_SAMPLERS, Sampler
 from trainer.task import EXAMPLE_WEIGHT, Batch, Context, Difference, Sum, Tensor
 
 if TYPE_CHECKING:
@@ -65,9 +65,33 @@ def check_places(voices: int, metre: int) -> None:
     for name, value in (("voices", voices), ("metre", metre)):
         if value < 0:
             raise UsageError(f"--{name} {value}: must be 0 (none) or more")
+    if metre and not voices:
+        raise UsageError(f"--metre {metre}: counts steps, and only --voices says how many tokens a step has")
 
 
 # === Loss and likelihood ===
+
+
+class TokenFamily:
+    """What such families answer alike, as methods of `trainer.task.Task`; a family is a frozen dataclass beside it."""
+
+    samplers: ClassVar[tuple[str, ...]] = TOKEN_SAMPLERS
+    voices: int
+
+    def needs(self, manifest: Manifest) -> list[Difference]:
+        """What keeps a dataset from being used: it must hold windows of tokens of one length, in as many voices."""
+        return needs(manifest, self.voices)
+
+    def objectives(self) -> list[NextToken]:
+        """One: the cross-entropy of the next token."""
+        return [NextToken()]
+
+    def log_likelihood(self, model: keras.Model, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Nats, weight and whether the token was the likeliest, float32 [batch, token].
+
+        Padding and rows that only fill a batch have weight 0.
+        """
+        return score(model, batch, training=False)
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,9 @@ class Sampler:
     anneal: str = setting(
         "coconet", help="annealed: which published constants (p_min, p_max, alpha, sweeps)", choices=ANNEALINGS
     )
+    likelihood: bool = setting(
+        True, help="cells: say what the filled cells cost the model, which takes a pass through the network for each"
+    )
     fill_rests: bool = setting(False, help="cells: rests of the voices that are given are filled too")
 
     def __post_init__(self) -> None:

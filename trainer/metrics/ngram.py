@@ -14,6 +14,8 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 PSEUDO_COUNT = 0.1
+NAMES = {"unigram": "unigram", "bigram": "bigram of a voice", "ngram": "four-token n-gram"}
+"""The floors, and what a table calls them."""
 """Added to every count of the unigram and the bigram."""
 ORDER = (4, 1, 2, 3)
 """Which tokens the n-gram asks, the most useful first: with four voices the voice's own last note is 4 places back."""

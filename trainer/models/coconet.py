@@ -187,7 +187,7 @@ class Coconet:
 
         `length` is in steps or seconds; what is given past it is left out. Beside its features a record has the float64
         `gibbs_nats` [sweep], mean nats of the cells that each sweep drew, and `nats_per_cell`, what the cells that were
-        filled cost the model in one random order.
+        filled cost the model in one random order (unless the sampler asks for no likelihood).
 
         Raises:
             UsageError: a pitch that is given is outside the range of the network, or no cell is left to fill.
@@ -204,9 +204,10 @@ class Coconet:
             logits = partial(forward, np.broadcast_to(np.arange(shape[1]) < steps, shape[:2]))
             shown = np.broadcast_to(known, shape)
             found = fill(logits, np.broadcast_to(classes, shape), shown, sampler, draw)
-            costs = ordered_nats(logits, found.cells, shown, draw)
+            costs = ordered_nats(logits, found.cells, shown, draw) if sampler.likelihood else [None] * shape[0]
             for row, course, cost in zip(found.cells, found.nats.T, costs, strict=True):
-                yield {**self._record(row[:steps]), "gibbs_nats": course, "nats_per_cell": cost}
+                told = {} if cost is None else {"nats_per_cell": cost}
+                yield {**self._record(row[:steps]), "gibbs_nats": course, **told}
 
     def _record(self, classes: Any) -> Record:
         cells = self.cells(classes)

@@ -11,19 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from schemas.errors import UsageError
 from schemas.settings import setting
-from trainer.layers.next_token import NextToken, check_places, needs, sample_tokens, score
-from trainer.layers.sampling import TOKEN_SAMPLERS, Sampler
-from trainer.task import Batch, Difference, Tensor
+from trainer.layers.next_token import TokenFamily, check_places, sample_tokens
+from trainer.layers.sampling import Sampler
 
 if TYPE_CHECKING:
     import keras
 
     from schemas.feature import Feature, Record
-    from schemas.manifest import Manifest
     from schemas.music import Piece
     from schemas.representation import Representation
 
@@ -42,10 +40,8 @@ SIZES: dict[str, dict[str, int]] = {
 
 
 @dataclass(frozen=True)
-class MusicTransformer:
+class MusicTransformer(TokenFamily):
     """The settings of the family, and what it promises as a `trainer.task.Task`."""
-
-    samplers: ClassVar[tuple[str, ...]] = TOKEN_SAMPLERS
 
     layers: int = setting(6, help="blocks of attention and feed-forward")
     hidden: int = setting(256, help="width of the stream between the blocks")
@@ -82,10 +78,6 @@ class MusicTransformer:
         if self.positions == "sinusoidal" and self.hidden % 2:
             raise UsageError(f"--positions sinusoidal adds pairs: --hidden {self.hidden} must be even")
 
-    def needs(self, manifest: Manifest) -> list[Difference]:
-        """What keeps a dataset from being used: it must hold windows of tokens of one length, in as many voices."""
-        return needs(manifest, self.voices)
-
     def build(self, features: Mapping[str, Feature]) -> keras.Model:
         """The decoder, built, for windows as `features["tokens"]` declares them."""
         from trainer.layers.decoder import Decoder
@@ -112,17 +104,6 @@ class MusicTransformer:
             self.heads, self.attention, self.positions, *distances, dropout=dropout, name="attention"
         )
         return Block(attention, self.feed_forward, self.activation, self.dropout, name=name)
-
-    def objectives(self) -> list[NextToken]:
-        """One: the cross-entropy of the next token."""
-        return [NextToken()]
-
-    def log_likelihood(self, model: keras.Model, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Nats, weight and whether the token was the likeliest, float32 [batch, token].
-
-        Padding and rows that only fill a batch have weight 0.
-        """
-        return score(model, batch, training=False)
 
     def longest(self, model: keras.Model) -> int | None:
         """The most tokens that positions can be trusted for, or None; rotary ones only know the trained length."""

@@ -12,28 +12,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from schemas.errors import UsageError
 from schemas.settings import setting
-from trainer.layers.next_token import NextToken, check_places, needs, sample_tokens, score
-from trainer.layers.sampling import TOKEN_SAMPLERS, Sampler
-from trainer.task import Batch, Difference, Tensor
+from trainer.layers.next_token import TokenFamily, check_places, sample_tokens
+from trainer.layers.sampling import Sampler
 
 if TYPE_CHECKING:
     import keras
 
     from schemas.feature import Feature, Record
-    from schemas.manifest import Manifest
     from schemas.music import Piece
     from schemas.representation import Representation
 
 
 @dataclass(frozen=True)
-class PerformanceRNN:
+class PerformanceRNN(TokenFamily):
     """The settings of the family, and what it promises as a `trainer.task.Task`."""
-
-    samplers: ClassVar[tuple[str, ...]] = TOKEN_SAMPLERS
 
     layers: int = setting(3, help="LSTM layers")
     hidden: int = setting(512, help="width of embedding and layers")
@@ -49,10 +45,6 @@ class PerformanceRNN:
             raise UsageError(f"--dropout {self.dropout}: must be 0 or more and below 1")
         check_places(self.voices, self.metre)
 
-    def needs(self, manifest: Manifest) -> list[Difference]:
-        """What keeps a dataset from being used: it must hold windows of tokens of one length, in as many voices."""
-        return needs(manifest, self.voices)
-
     def build(self, features: Mapping[str, Feature]) -> keras.Model:
         """The network, built, for windows as `features["tokens"]` declares them."""
         from trainer.layers.places import place_embedding
@@ -65,17 +57,6 @@ class PerformanceRNN:
         model.window = int(tokens.shape[0] or 0)
         model.build((None, model.window))
         return model
-
-    def objectives(self) -> list[NextToken]:
-        """One: the cross-entropy of the next token."""
-        return [NextToken()]
-
-    def log_likelihood(self, model: keras.Model, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Nats, weight and whether the token was the likeliest, float32 [batch, token].
-
-        Padding and rows that only fill a batch have weight 0.
-        """
-        return score(model, batch, training=False)
 
     def longest(self, model: keras.Model) -> int | None:
         """None: a state can be carried on for ever."""
