@@ -7,16 +7,13 @@ the other backend, at the states found there.
 
 import json
 import sys
-import traceback
 from dataclasses import replace
 from functools import cache, partial
-from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tests.trainer.model_checks import array  # noqa: E402
+from tests.trainer.model_checks import array
+from tests.trainer.on_backend import failures_of
 
 WINDOW, LOW, HIGH = 16, 55, 70
 
@@ -480,13 +477,7 @@ def main(backend, out, *states):
 
     set_backend(backend)
     current().prepare(deterministic=True)
-    failures = {}
-    for check in CHECKS:
-        try:
-            check()
-            failures[check.__name__] = ""
-        except Exception:  # noqa: BLE001  the test that asked for it shows what happened
-            failures[check.__name__] = traceback.format_exc()
+    failures = failures_of(CHECKS)
     np.savez(out, **masks_of(), **twenty_steps(np.load(states[0]) if states else None))
     print(json.dumps(failures))
 

@@ -1,7 +1,6 @@
 """Coconet on both backends: each runs all its checks in one process, and each check is a test here."""
 
 import json
-import os
 import subprocess
 import sys
 from functools import cache
@@ -17,28 +16,22 @@ from schemas.manifest import Manifest
 from schemas.representations.voices import Voices
 from schemas.settings import to_json
 from tests.trainer.coconet_checks import CHECKS
+from tests.trainer.on_backend import check_same_step, failures_printed, run_file
 from tests.trainer.step_checks import STEPS
 from tests.trainer.synthetic import held_chords
 from trainer.cells import PROTOCOLS
 from trainer.models.coconet import Coconet
 
-FILE = Path(__file__).with_name("coconet_checks.py")
-
 
 @cache
 def found_on(backend, folder):
     """{check: what failed} and the arrays of a backend; JAX's at the states that TensorFlow went through."""
-    # Compiling takes most of the time on JAX, and what is computed is tiny.
-    environment = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    out = f"{folder}/{backend}.npz"
-    states = []
+    out, states = f"{folder}/{backend}.npz", []
     if backend == "jax":
         found_on("tensorflow", folder)
         states = [f"{folder}/tensorflow.npz"]
-    command = [sys.executable, str(FILE), backend, out, *states]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1]), dict(np.load(out))
+    failures = failures_printed(run_file("coconet_checks.py", backend, out, *states))
+    return failures, dict(np.load(out))
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +56,7 @@ def test_both_backends_hide_the_same_cells(folder):
 @pytest.mark.parametrize("step", range(STEPS))
 def test_from_the_same_state_both_backends_find_the_same_loss_and_gradient(step, folder):
     one, other = (found_on(backend, folder)[1] for backend in ("tensorflow", "jax"))
-    assert other[f"loss {step}"] == pytest.approx(one[f"loss {step}"], rel=1e-5)
-    names = sorted(name for name in one if name.startswith(f"gradient {step} "))
-    whole = np.sqrt(sum(np.sum(np.square(one[name], dtype=np.float64)) for name in names))
-    for name in names:
-        norm = np.linalg.norm(one[name].astype(np.float64))
-        assert np.linalg.norm(one[name] - other[name]) <= 1e-4 * max(norm, 1e-3 * whole), name
+    check_same_step(one, other, step)
 
 
 def manifest_of(**settings):
@@ -120,7 +108,7 @@ def test_what_users_type_trains_it_scores_it_by_every_protocol_and_fills_the_voi
         f"sample {tmp_path}/run --output {tmp_path}/made --count 1 --gibbs-steps 5 --given {tmp_path}/melody.mid",
     ]
     words = json.dumps([line.split() for line in lines])
-    command = [sys.executable, str(FILE.with_name("commands.py")), words]
+    command = [sys.executable, str(Path(__file__).with_name("commands.py")), words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500)
     train, masked, orderless, chronological, framewise, wrong, sample = json.loads(done.stdout.splitlines()[-1])
     assert train["code"] == 0, train["err"]

@@ -1,31 +1,17 @@
 """One update of the weights on TensorFlow and on JAX: the same numbers, and the right ones."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from tests.trainer.on_backend import check_same_step, run_file
 from tests.trainer.step_checks import STEPS
 from tests.trainer.synthetic import scales
 
-ROOT = Path(__file__).resolve().parents[2]
 BACKENDS = ("tensorflow", "jax")
 
 
 def compute(backend, data, out, *states):
-    words = [
-        sys.executable,
-        str(ROOT / "tests/trainer/step_checks.py"),
-        backend,
-        str(data),
-        str(out),
-        *map(str, states),
-    ]
-    done = subprocess.run(words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
+    run_file("step_checks.py", backend, data, out, *states, optimised=True)
     return dict(np.load(out))
 
 
@@ -52,12 +38,7 @@ def test_first_weights_and_random_seeds_are_equal_bit_for_bit_on_both_backends(c
 @pytest.mark.parametrize("step", range(STEPS))
 def test_from_the_same_state_both_backends_find_the_same_loss_and_gradient(computed, step):
     one, other = (computed[backend] for backend in BACKENDS)
-    assert other[f"loss {step}"] == pytest.approx(one[f"loss {step}"], rel=1e-5)
-    names = sorted(name for name in one if name.startswith(f"gradient {step} "))
-    whole = np.sqrt(sum(np.sum(np.square(one[name], dtype=np.float64)) for name in names))
-    for name in names:
-        norm = np.linalg.norm(one[name].astype(np.float64))
-        assert np.linalg.norm(one[name] - other[name]) <= 1e-4 * max(norm, 1e-3 * whole), name
+    check_same_step(one, other, step)
 
 
 def test_left_alone_both_backends_stay_together_for_five_steps(computed):
