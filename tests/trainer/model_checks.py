@@ -7,12 +7,12 @@ compiled, because JAX compiles each operation by itself otherwise.
 
 import json
 import sys
-import traceback
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
+
+from tests.trainer.on_backend import failures_of
 
 WINDOW, VOCABULARY = 16, 40
 VOICES, METRE = 4, 3
@@ -468,21 +468,32 @@ def mixed_precision_computes_in_bfloat16_and_answers_in_float32():
         np.testing.assert_allclose(array(step), array(logits)[:, 0], atol=0.1)
 
 
-def dropout_inside_attention_is_there_in_training_only_and_leaves_the_weights_paths():
+def dropout_of_attention_and_of_tokens_is_there_in_training_only_and_leaves_the_weights_paths():
     from trainer.layers.initial import draw_initial
 
-    plain, dropping = model_of("rotary"), task_of("rotary", attention_dropout=0.5).build(setup()[1])
-    draw_initial(dropping, 0)
-    tokens = tokens_of(2)
-    calm, wild = (array(dropping(tokens, training=training)) for training in (False, True))
-    assert (calm == array(plain(tokens))).all()
-    assert np.abs(wild - calm).max() > 1e-3
-    assert (array(plain(tokens, training=True)) == calm).all()
-    assert [v.path for v in dropping.trainable_variables] == [v.path for v in plain.trainable_variables]
+    plain, tokens = model_of("rotary"), tokens_of(2)
+    for setting in ("attention_dropout", "token_dropout"):
+        dropping = task_of("rotary", **{setting: 0.5}).build(setup()[1])
+        draw_initial(dropping, 0)
+        calm, wild = (array(dropping(tokens, training=training)) for training in (False, True))
+        assert (calm == array(plain(tokens))).all()
+        assert np.abs(wild - calm).max() > 1e-3
+        assert (array(plain(tokens, training=True)) == calm).all()
+        assert [v.path for v in dropping.trainable_variables] == [v.path for v in plain.trainable_variables]
+
+
+def a_token_that_is_dropped_is_dropped_whole():
+    from trainer.layers.dropout import Dropout
+
+    dropped = array(Dropout(0.5, "here", whole=True, name="dropout")(np.ones((3, 40, 8), np.float32), training=True))
+    kept = dropped[..., 0] > 0
+    assert (dropped == np.where(kept, 2, 0)[..., None]).all()
+    assert 0.3 < kept.mean() < 0.7
 
 
 CHECKS = (
-    dropout_inside_attention_is_there_in_training_only_and_leaves_the_weights_paths,
+    dropout_of_attention_and_of_tokens_is_there_in_training_only_and_leaves_the_weights_paths,
+    a_token_that_is_dropped_is_dropped_whole,
     relative_attention_equals_a_plain_loop,
     distances_beyond_the_table_are_zero_or_clipped,
     nothing_after_a_token_moves_its_logits,
@@ -509,18 +520,10 @@ CHECKS = (
 
 def main(backend):
     """Runs every check and prints what failed."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     from trainer.backends import set_backend
 
     set_backend(backend)
-    failures = {}
-    for check in CHECKS:
-        try:
-            check()
-            failures[check.__name__] = ""
-        except Exception:  # noqa: BLE001  the test that asked for it shows what happened
-            failures[check.__name__] = traceback.format_exc()
-    print(json.dumps(failures))
+    print(json.dumps(failures_of(CHECKS)))
 
 
 if __name__ == "__main__":

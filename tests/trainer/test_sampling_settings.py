@@ -81,6 +81,7 @@ def test_a_file_without_notes_cannot_be_gone_on_from(tmp_path):
         ({"positions": "absolute"}, "--positions absolute"),
         ({"dropout": 1.0}, "--dropout"),
         ({"attention_dropout": -0.1}, "--attention-dropout"),
+        ({"token_dropout": 1.0}, "--token-dropout"),
         ({"layers": 0}, "--layers 0"),
         ({"positions": "rotary", "attention": 8, "heads": 8}, "must be even"),
         ({"positions": "sinusoidal", "hidden": 33}, "--hidden 33"),

@@ -72,6 +72,7 @@ class Decoder(keras.Model):
         sinusoidal: whether sinusoids of the places are added to the embedding.
         blocks: the blocks, first to last.
         dropout: share of the embedding set to zero in training.
+        token_dropout: share of the given tokens that are not told in training, only their places.
         places: adds vectors of the tokens' places in their piece to the embedding, or None.
 
     Call arguments:
@@ -90,6 +91,7 @@ class Decoder(keras.Model):
         sinusoidal: bool,
         blocks: list[Block],
         dropout: float,
+        token_dropout: float = 0.0,
         places: PlaceEmbedding | None = None,
         **model: Any,
     ) -> None:
@@ -99,6 +101,7 @@ class Decoder(keras.Model):
         normal = keras.initializers.RandomNormal(stddev=hidden**-0.5)
         self.embedding = keras.layers.Embedding(vocabulary + 1, hidden, embeddings_initializer=normal, name="embedding")
         self.dropout = Dropout(dropout, self.name, name="dropout")
+        self.token_dropout = Dropout(token_dropout, self.name, whole=True, name="token_dropout")
         self.norm = _norm("norm")
         self.logits = keras.layers.Dense(
             vocabulary, kernel_initializer="glorot_uniform", name="logits", dtype="float32"
@@ -135,6 +138,7 @@ class Decoder(keras.Model):
 
     def _embed(self, tokens: Tensor, start: Tensor | int, position: Tensor | int, training: bool) -> Tensor:
         x = self.embedding(ops.minimum(ops.cast(tokens, "int32"), self.vocabulary))
+        x = self.token_dropout(x, training=training)
         if self.places is not None:
             x = x + self.places(start=start, position=position, length=tokens.shape[1])
         x = x * self.hidden**0.5

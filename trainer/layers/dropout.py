@@ -15,15 +15,23 @@ class Dropout(keras.layers.Layer):
     """Sets a share of its input to zero in training and scales the rest up.
 
     Keras's own layer numbers its seeds by order of creation in the process; a checkpoint needs a name that stays.
+
+    Args:
+        rate: the share.
+        owner: path of the layer it belongs to.
+        whole: zero whole vectors (the last axis) instead of single numbers.
     """
 
-    def __init__(self, rate: float, owner: str, **layer: Any) -> None:
+    def __init__(self, rate: float, owner: str, whole: bool = False, **layer: Any) -> None:
         super().__init__(**layer)
-        self.rate = rate
+        self.rate, self.whole = rate, whole
         if rate:
             path = f"{owner}/{self.name}"
             self.seed = keras.random.SeedGenerator(stable_hash(path) % 2**31, name=f"{path.replace('/', '_')}_seed")
 
     def call(self, x: Tensor, training: bool = False) -> Tensor:
         """Anything in, the same shape out."""
-        return keras.random.dropout(x, self.rate, seed=self.seed) if training and self.rate else x
+        if not (training and self.rate):
+            return x
+        shape = (*keras.ops.shape(x)[:-1], 1) if self.whole else None
+        return keras.random.dropout(x, self.rate, noise_shape=shape, seed=self.seed)

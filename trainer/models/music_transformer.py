@@ -56,6 +56,7 @@ class MusicTransformer(TokenFamily):
     activation: str = setting("relu", help="inside the feed-forward networks", choices=("relu", "gelu"))
     dropout: float = setting(0.1, help="share set to zero after the embedding and after each sub-layer")
     attention_dropout: float = setting(0.0, help="share of what a token attends to that is set to zero")
+    token_dropout: float = setting(0.0, help="share of the tokens before it that the model is not told")
     voices: int = setting(0, help="voices that have a vector each, where steps hold one token a voice; 0 for none")
     metre: int = setting(0, help="steps of a bar that have a vector each; 0 for none")
 
@@ -66,7 +67,7 @@ class MusicTransformer(TokenFamily):
         if self.positions not in POSITIONS:
             raise UsageError(f"--positions {self.positions}: choose one of {', '.join(POSITIONS)}")
         check_places(self.voices, self.metre)
-        for name in ("dropout", "attention_dropout"):
+        for name in ("dropout", "attention_dropout", "token_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be 0 or more and below 1")
         if self.attention % self.heads:
@@ -88,7 +89,8 @@ class MusicTransformer(TokenFamily):
         blocks = [self._block(index) for index in range(self.layers)]
         places = place_embedding(self.voices, self.metre, self.hidden)
         sinusoidal = self.positions == "sinusoidal"
-        model = Decoder(vocabulary, self.hidden, sinusoidal, blocks, self.dropout, places, name="music_transformer")
+        dropout = (self.dropout, self.token_dropout)
+        model = Decoder(vocabulary, self.hidden, sinusoidal, blocks, *dropout, places, name="music_transformer")
         model.window = int(tokens.shape[0] or 0)
         model.build((None, model.window))
         return model
