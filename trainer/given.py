@@ -80,7 +80,7 @@ def parse_voices(text: str, names: tuple[str, ...]) -> tuple[int, ...]:
     return tuple(names.index(word) for word in wanted)
 
 
-def score(given: Piece, voices: tuple[int, ...], count: int) -> Piece:
+def keeping_voices(given: Piece, voices: tuple[int, ...], count: int) -> Piece:
     """The given music as a score of `count` voices, of which only `voices` hold notes (track = voice).
 
     A file with as many tracks with notes as there are voices gives each voice its own track, and of these `voices`

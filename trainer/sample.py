@@ -20,7 +20,7 @@ from schemas.music import InvalidMusic, Piece
 from schemas.settings import setting, to_json
 from schemas.window import TOKENS, layout_of, unit_of
 from trainer.config import ON_CORRUPT
-from trainer.given import one_note, opening, parse_voices, read_given, score
+from trainer.given import keeping_voices, one_note, opening, parse_voices, read_given
 from trainer.layers.sampling import Sampler
 from trainer.made import write_sample
 from trainer.telling import tell
@@ -177,7 +177,7 @@ def _made_from(settings: Sampling, piece: Piece | None, loaded: Loaded) -> tuple
         return length, opening(piece, loaded, settings.given_limit(length))
     if settings.given_length:
         raise UsageError(f"--given-length: {loaded.run.name} fills a score; --length says how much of it")
-    given = score(piece, parse_voices(settings.voices, VOICES), len(VOICES))
+    given = keeping_voices(piece, parse_voices(settings.voices, VOICES), len(VOICES))
     if settings.length or settings.note >= 0:
         return length, given
     return max(1, len(loaded.representation.cells(given))), given

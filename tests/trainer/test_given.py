@@ -11,7 +11,7 @@ from schemas.grid import VOICES
 from schemas.music import Notes, Piece, TempoMap
 from schemas.representations.raster import Raster
 from schemas.representations.voices import Voices
-from trainer.given import one_note, opening, parse_voices, read_given, score
+from trainer.given import keeping_voices, one_note, opening, parse_voices, read_given
 from trainer.made import dressed
 from trainer.sample import Sampling, _asked, _told_unsaid
 
@@ -39,25 +39,25 @@ def test_a_voice_that_there_is_not_is_refused(text):
 
 
 def test_a_single_track_is_the_soprano_unless_another_voice_is_named():
-    assert voices_of(score(tracks(5), (), 4)) == {0: 65}
-    assert voices_of(score(tracks(5), (2,), 4)) == {2: 65}
+    assert voices_of(keeping_voices(tracks(5), (), 4)) == {0: 65}
+    assert voices_of(keeping_voices(tracks(5), (2,), 4)) == {2: 65}
 
 
 def test_two_tracks_go_to_the_voices_that_are_named_in_that_order():
-    assert voices_of(score(tracks(1, 7), (3, 0), 4)) == {3: 61, 0: 67}
+    assert voices_of(keeping_voices(tracks(1, 7), (3, 0), 4)) == {3: 61, 0: 67}
 
 
 def test_of_a_whole_score_the_named_voices_stay_and_the_others_are_left_out():
     whole = tracks(0, 1, 2, 3)
-    assert voices_of(score(whole, (1, 3), 4)) == {1: 61, 3: 63}
-    assert voices_of(score(whole, (), 4)) == {0: 60, 1: 61, 2: 62, 3: 63}
+    assert voices_of(keeping_voices(whole, (1, 3), 4)) == {1: 61, 3: 63}
+    assert voices_of(keeping_voices(whole, (), 4)) == {0: 60, 1: 61, 2: 62, 3: 63}
 
 
 def test_more_tracks_than_voices_or_than_names_are_refused():
     with pytest.raises(UsageError, match="5 tracks with notes; a score has 4 voices"):
-        score(tracks(0, 1, 2, 3, 4), (), 4)
+        keeping_voices(tracks(0, 1, 2, 3, 4), (), 4)
     with pytest.raises(UsageError, match="2 tracks with notes, and --voices names 1"):
-        score(tracks(0, 1), (0,), 4)
+        keeping_voices(tracks(0, 1), (0,), 4)
 
 
 def test_voices_without_a_file_are_refused():

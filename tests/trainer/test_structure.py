@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from schemas.music import Controls, Notes, Piece
-from trainer.metrics.bars import BARS, MAX_UNITS, SECONDS, STRUCK, in_voices, laid_out, unit_of
+from trainer.metrics.bars import BARS, MAX_UNITS, SECONDS, STRUCK, in_voices, laid_out, measured_in
 from trainer.metrics.structure import information, novelty, self_similarity, structure
 
 BAR = 4 * 480
@@ -75,15 +75,15 @@ def test_a_metre_that_cannot_be_is_common_time(metre):
 
 def test_music_without_metre_is_laid_out_in_seconds_and_so_is_what_it_is_compared_with():
     free = piece([A, B], metre=())
-    assert unit_of([piece([A]), free]) == SECONDS
-    assert unit_of([piece([A])]) == BARS
+    assert measured_in([piece([A]), free]) == SECONDS
+    assert measured_in([piece([A])]) == BARS
     assert laid_out(free, SECONDS).start[:3].tolist() == [0, 0.5, 1]
 
 
 def test_four_voices_have_bars_without_a_time_signature():
     notes = Notes.of([0] * 4, [480] * 4, [72, 67, 64, 48], 80, track=[0, 1, 2, 3])
     assert in_voices([Piece("voices", notes)])
-    assert unit_of([Piece("voices", notes)]) == BARS
+    assert measured_in([Piece("voices", notes)]) == BARS
     assert not in_voices([Piece("three", notes.select(np.arange(3)))])
     assert not in_voices([Piece("voices", notes), piece([A])][1:])
 

@@ -45,7 +45,7 @@ def before(model: Any, tokens: Tensor) -> Tensor:
     return ops.pad(tokens[:, :-1], ((0, 0), (1, 0)), constant_values=model.vocabulary)
 
 
-def fill(
+def filled_places(
     model: Stepwise,
     sampler: Sampler,
     tokens: Tensor,
@@ -99,7 +99,7 @@ class Decoding:
         self._read = compile_function(
             model, lambda tokens, length, start: model.read(before(model, tokens), length, window, start)
         )
-        self._fill = compile_function(model, lambda *arrays: fill(model, sampler, *arrays))
+        self._fill = compile_function(model, lambda *arrays: filled_places(model, sampler, *arrays))
 
     def blocks(self, given: Array, count: int, generator: np.random.Generator) -> Iterator[Array]:
         """Blocks int32 [count, some tokens] that follow the given tokens [token], without end.

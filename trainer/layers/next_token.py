@@ -91,7 +91,7 @@ class TokenFamily:
 
         Padding and rows that only fill a batch have weight 0.
         """
-        return score(model, batch, training=False)
+        return nats_of_tokens(model, batch, training=False)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class NextToken:
         """Sum of nats over real tokens, their number, and how many of them were the likeliest."""
         from keras import ops
 
-        nats, weight, right = score(model, batch, training=context.training)
+        nats, weight, right = nats_of_tokens(model, batch, training=context.training)
         tokens = ops.sum(weight)
         return ops.sum(nats), tokens, {"accuracy": (ops.sum(right * weight), tokens)}
 
@@ -118,7 +118,7 @@ class NextToken:
         return True
 
 
-def score(model: Any, batch: Batch, training: bool) -> tuple[Tensor, Tensor, Tensor]:
+def nats_of_tokens(model: Any, batch: Batch, training: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Nats, weight, and whether the target was the likeliest, float32 [batch, token]."""
     from keras import ops
 

@@ -75,7 +75,7 @@ def in_voices(pieces: Sequence[Piece]) -> bool:
     return len(tracks) == len(VOICES) and not any(voices_fault(piece, complete=False) for piece in pieces)
 
 
-def unit_of(pieces: Sequence[Piece]) -> str:
+def measured_in(pieces: Sequence[Piece]) -> str:
     """BARS where all of them have bars, else SECONDS: pieces compare in one unit only."""
     return BARS if in_voices(pieces) or all(piece.time_signatures for piece in pieces) else SECONDS
 

@@ -15,7 +15,7 @@ from media.plot import matrix_png
 from schemas.grid import VOICES, Cells, cells_of
 from schemas.hashing import generator
 from schemas.music import Piece
-from trainer.metrics.bars import Bars, in_voices, laid_out, unit_of
+from trainer.metrics.bars import Bars, in_voices, laid_out, measured_in
 from trainer.metrics.structure import chroma_features, self_similarity, structure
 from trainer.metrics.style import differences, means
 from trainer.metrics.voice_leading import QUARTERS_A_BAR, faults, rates
@@ -61,7 +61,7 @@ def measure(produced: Sequence[Piece], reference: Sequence[Piece], seed: int) ->
         without a reference only the unit and the samples.
     """
     made, real = ([piece for piece in pieces if len(piece.notes)] for pieces in (produced, reference))
-    unit, voices = unit_of([*made, *real]), in_voices([*made, *real])
+    unit, voices = measured_in([*made, *real]), in_voices([*made, *real])
     bars = [laid_out(piece, unit) for piece in made]
     result: Figures = {"unit": unit, "samples": _column(produced, made, bars, voices)}
     if real:
@@ -88,7 +88,7 @@ def table_lines(figures: Mapping[str, Any]) -> list[str]:
 
 def similarity_picture(piece: Piece) -> bytes:
     """How alike the bars or seconds of a piece are in chroma, as a PNG. Raises MissingExtra without Pillow."""
-    unit = unit_of([piece])
+    unit = measured_in([piece])
     similarity = self_similarity(chroma_features(laid_out(piece, unit)))
     return matrix_png(similarity, f"{piece.name}: self-similarity in chroma", unit.removesuffix("s"), "cosine")
 

@@ -20,7 +20,7 @@ from schemas.grid import HOLD, REST, VOICES, Cells
 
 Array = npt.NDArray[Any]
 
-RANGES = ((60, 79), (55, 72), (48, 67), (40, 60))
+SINGABLE = ((60, 79), (55, 72), (48, 67), (40, 60))
 """Lowest and highest pitch that the textbook gives soprano, alto, tenor and bass: C4-G5, G3-C5, C3-G4, E2-C4."""
 WIDEST = 12
 """Semitones between soprano and alto, and alto and tenor; tenor and bass may be as far apart as they like."""
@@ -56,7 +56,7 @@ def faults(cells: Cells, steps_per_quarter: int = 4) -> dict[str, float]:
     unison is an octave, a twelfth a fifth), once for each pair and move; where both stay there is no move.
     `hidden`: moves of soprano and bass in one direction from another interval to a fifth or octave, the soprano by a
     leap. `crossings`, `wide`: how often an upper voice goes below its lower neighbour, and soprano and alto or alto and
-    tenor go more than an octave apart, not how long. `out_of_range`: notes outside RANGES. `dissonant`: beats with two
+    tenor go more than an octave apart, not how long. `out_of_range`: notes outside SINGABLE. `dissonant`: beats with two
     voices or more whose pitch classes are no triad, no seventh chord (its fifth may be missing), and no third, fifth
     or unison. `beats` and `bars` are what there is of them.
     """
@@ -141,7 +141,7 @@ def _beginnings(held: Array) -> int:
 
 
 def _out_of_range(pitch: Array, sounds: Array) -> int:
-    low, high = np.transpose(RANGES)
+    low, high = np.transpose(SINGABLE)
     new = np.concatenate([np.ones((1, len(VOICES)), bool), np.diff(pitch, axis=0) != 0])[: len(pitch)]
     return int((new & sounds & ((pitch < low) | (pitch > high))).sum())
 
