@@ -56,7 +56,7 @@ def faults(cells: Cells, steps_per_quarter: int = 4) -> dict[str, float]:
     unison is an octave, a twelfth a fifth), once for each pair and move; where both stay there is no move.
     `hidden`: moves of soprano and bass in one direction from another interval to a fifth or octave, the soprano by a
     leap. `crossings`, `wide`: how often an upper voice goes below its lower neighbour, and soprano and alto or alto and
-    tenor go more than an octave apart, not how long. `out_of_range`: notes outside SINGABLE. `dissonant`: beats with two
+    tenor go more than an octave apart, not how long. `out_of_range`: notes not SINGABLE. `dissonant`: beats with two
     voices or more whose pitch classes are no triad, no seventh chord (its fifth may be missing), and no third, fifth
     or unison. `beats` and `bars` are what there is of them.
     """
