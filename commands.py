@@ -211,6 +211,7 @@ def verify(words: Sequence[str]) -> int:
 def train(words: Sequence[str]) -> int:
     """`stretto train RUN`: trains a named run; typed again, it continues."""
     from trainer.config import TrainSettings
+    from trainer.devices import Launch
     from trainer.runs import RUNS
 
     name, rest = first_name("stretto train", words, "run", RUNS)
@@ -223,17 +224,18 @@ def train(words: Sequence[str]) -> int:
         Group("place", "where", Training),
         Group("model", f"settings of {sized.family}", type(sized.task), base=vars(sized.task)),
         Group("train", "how it is trained", TrainSettings, base=vars(sized.settings)),
+        Group("launch", "this process", Launch),
         common("config", "dry_run", "json", "verbose"),
     ]
     # A stored config.json says under "data" what the run was trained on; the dataset itself is named by --data.
     facts = {"name": None, "family": run.family} | ({"data": None} if stored_table(path, "data") else {})
     about = f"{TRAIN}\n\n{name}: {run.expected}"
     _, made = understood(f"stretto train {name}", rest, groups, about, epilog=run.command, facts=facts)
-    place, task, settings, shared = made
+    place, task, settings, launch, shared = made
     from trainer import train as training
 
     chosen = replace(sized, task=task, settings=settings)
-    return training.train(chosen, place.data, place.output, dry_run=shared.dry_run, as_json=shared.json)
+    return training.train(chosen, place.data, place.output, launch, dry_run=shared.dry_run, as_json=shared.json)
 
 
 def evaluate(words: Sequence[str]) -> int:

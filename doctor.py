@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, version
@@ -12,6 +14,7 @@ from pathlib import Path
 
 from schemas.errors import MachineError, MissingExtra
 from schemas.settings import setting
+from trainer.accelerators import gpus
 
 MODULES = {
     "apache_beam": ("pipelines", "apache-beam"),
@@ -46,6 +49,7 @@ SOUNDFONTS = (
     "/usr/share/sounds/sf2/default-GM.sf2",
     "/usr/share/soundfonts/default.sf2",
 )
+JAX_SECONDS = 4.0
 ENOUGH_DISK_GB, ENOUGH_MEMORY_GB = 5.0, 4.0
 
 TRIALS = {
@@ -92,7 +96,9 @@ def missing_extra(module: str) -> MissingExtra | None:
 
 def examine(settings: Doctor) -> list[Check]:
     """Everything looked at, in the order to read it."""
+    jax = JaxDevices() if installed("jax") else None
     checks = [python(), crc32c(), disk(settings.path), memory(), accelerator(), *extras(), renderer(), *clashes()]
+    checks += [jax.check()] if jax else []
     return [*checks, *(trial(backend) for backend in TRIALS if settings.deep and installed(backend))]
 
 
@@ -160,17 +166,47 @@ def memory() -> Check:
 
 def accelerator() -> Check:
     """GPUs that the driver shows; whether a backend reaches them is what --deep tries."""
-    if shutil.which("nvidia-smi") is None:
-        return Check("accelerator", "note", "no nvidia-smi: training runs on the CPU")
-    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=3)
-    except subprocess.TimeoutExpired:
-        return Check("accelerator", "note", "nvidia-smi did not answer in 3 s", "look at the driver: nvidia-smi")
-    names = "; ".join(done.stdout.strip().splitlines())
-    if done.returncode or not names:
+        found = gpus()
+    except MachineError as error:
+        return Check("accelerator", "note", str(error), "look at the driver: nvidia-smi")
+    if found:
+        return Check("accelerator", "ok", "; ".join(f"{gpu.name}, {gpu.memory}" for gpu in found))
+    if shutil.which("nvidia-smi"):
         return Check("accelerator", "note", "nvidia-smi shows no GPU", "look at the driver: nvidia-smi")
-    return Check("accelerator", "ok", names)
+    return Check("accelerator", "note", "no nvidia-smi: training runs on the CPU")
+
+
+class JaxDevices:
+    """What JAX sees, asked in a process of its own while the rest is looked at: only it knows of TPUs."""
+
+    def __init__(self) -> None:
+        program = (
+            "import jax; print(jax.__version__, *(f'{d.platform} {d.device_kind}' for d in jax.devices()), sep='\\n')"
+        )
+        # A GPU's memory may be in use by a training: ask for none of it.
+        environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "2"}
+        self._until = time.monotonic() + JAX_SECONDS
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
+
+    def check(self) -> Check:
+        """What it answered within a few seconds."""
+        try:
+            out, err = self._process.communicate(timeout=max(0.1, self._until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+            return Check(
+                "JAX's devices", "note", f"no answer in {JAX_SECONDS:g} s", "wait for it: stretto doctor --deep"
+            )
+        if self._process.returncode:
+            last = (err.strip().splitlines() or [f"ended with {self._process.returncode}"])[-1]
+            return Check("JAX's devices", "fault", last, "try it by hand: python -c 'import jax; jax.devices()'")
+        _, *found = out.split("\n")
+        kinds = Counter(filter(None, found))
+        return Check("JAX's devices", "ok", ", ".join(f"{count} x {kind}" for kind, count in kinds.items()))
 
 
 def extras() -> Iterator[Check]:

@@ -10,7 +10,8 @@ FOLDER = Path(__file__).resolve().parent
 
 def main(names: list[str]) -> int:
     """Runs the chosen measurements, all of them unless told, each in a process of its own. Returns 1 if one failed."""
-    known = {path.stem: path for path in sorted(FOLDER.glob("*.py")) if path != Path(__file__).resolve()}
+    others = {Path(__file__).stem, *(path.stem for path in FOLDER.glob("peer_*.py"))}
+    known = {path.stem: path for path in sorted(FOLDER.glob("*.py")) if path.stem not in others}
     unknown = [name for name in names if name not in known]
     if unknown:
         print(f"no measurement {', '.join(unknown)}. There are: {', '.join(known)}", file=sys.stderr)

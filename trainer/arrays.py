@@ -33,7 +33,7 @@ def write_arrays(folder: str, parts: Mapping[str, Sequence[Any]]) -> None:
     before = set(threading.enumerate())
     args = {name: ocp.args.StandardSave(list(arrays)) for name, arrays in parts.items()}
     try:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        with _checkpointer() as checkpointer:
             checkpointer.save(folder, args=ocp.args.Composite(**args))
     except BaseException:
         for thread in set(threading.enumerate()) - before:
@@ -41,8 +41,13 @@ def write_arrays(folder: str, parts: Mapping[str, Sequence[Any]]) -> None:
         raise
 
 
+def shapes_of(variables: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
+    """An array of the shape and type of each variable, without memory of its own: what `read_arrays` is to read."""
+    return [np.broadcast_to(np.zeros((), str(item.dtype)), tuple(item.shape)) for item in variables]
+
+
 def read_arrays(folder: str, abstract: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-    """The parts of a folder as lists of arrays, of the shapes, types and places of their abstract trees.
+    """The parts of a folder as lists of NumPy arrays, of the shapes and types of their abstract trees.
 
     Raises:
         InputError: a part holds other arrays, or cannot be read.
@@ -54,7 +59,7 @@ def read_arrays(folder: str, abstract: Mapping[str, Sequence[Any]]) -> dict[str,
         for name, tree in trees.items():
             _check_arrays(name, tree, os.path.join(folder, name))
         args = {name: ocp.args.StandardRestore(tree) for name, tree in trees.items()}
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        with _checkpointer() as checkpointer:
             found = checkpointer.restore(folder, args=ocp.args.Composite(**args))
     except InputError as error:
         raise InputError(f"{folder}: {error}") from error
@@ -63,6 +68,18 @@ def read_arrays(folder: str, abstract: Mapping[str, Sequence[Any]]) -> dict[str,
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(f"{folder}: its arrays cannot be read: {lines[-1][:300]}") from error
     return {name: list(found[name]) if name in trees else [] for name in abstract}
+
+
+def _checkpointer() -> Any:
+    """Orbax for this process alone: it would else wait for all processes of a run, and only one of them saves."""
+    import orbax.checkpoint as ocp
+
+    number = ocp.multihost.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=number, active_processes={number}, barrier_sync_key_prefix=f"process_{number}"
+    )
+    handler = ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(multiprocessing_options=alone))
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def disk_reason(error: Exception) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from schemas.errors import UsageError
 from schemas.registry import check_name, resolve
 from schemas.settings import from_json, setting, to_json
+from trainer.devices import parse_mesh
 from trainer.task import Task
 
 BACKENDS = ("auto", "tensorflow", "jax")
@@ -19,7 +20,7 @@ SCHEDULES = ("rsqrt", "cosine", "constant")
 ON_CORRUPT = ("fail", "skip")
 
 CHANGEABLE = frozenset(
-    {"steps", "batch", "checkpoint_every", "sample_every", "log_every", "keep", "keep_every", "on_corrupt"}
+    {"steps", "batch", "mesh", "checkpoint_every", "sample_every", "log_every", "keep", "keep_every", "on_corrupt"}
 )
 """Settings that a run may be continued with other values of; `steps` may only grow."""
 
@@ -34,6 +35,12 @@ class TrainSettings:
     backend: str = setting("auto", help="auto takes TensorFlow where it is installed, else JAX", choices=BACKENDS)
     precision: str = setting(
         "float32", help="mixed_bfloat16 computes in bfloat16 and keeps float32 weights", choices=PRECISIONS
+    )
+    mesh: str = setting(
+        "",
+        help="devices: data=N copies of the model that share a batch, model=M devices that share a copy (JAX); "
+        "without it all there are, side by side",
+        metavar="data=N,model=M",
     )
     accumulate: int = setting(1, help="parts a batch is computed in, to save memory; must divide --batch")
     deterministic: bool = setting(
@@ -73,6 +80,10 @@ class TrainSettings:
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"--{name} {getattr(self, name)}: must be 0 or more and below 1")
+        try:
+            parse_mesh(self.mesh)
+        except ValueError as error:
+            raise UsageError(f"--mesh {self.mesh}: {error}") from error
         if self.batch % self.accumulate:
             raise UsageError(
                 f"--accumulate {self.accumulate} does not divide --batch {self.batch}: choose one that does"

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from schemas.errors import InputError
 from schemas.hashing import fingerprint, stable_hash
 from schemas.manifest import Manifest
+from trainer.arrays import shapes_of
 from trainer.backends import current
 from trainer.checkpoint import Checkpoints
 from trainer.config import Run
 from trainer.data import Prefetch, Reader
+from trainer.devices import Processes
 from trainer.loaded import restore_weights
 from trainer.saved import Saved
+from trainer.saving import Saving
+from trainer.together import Together
 
 if TYPE_CHECKING:  # it imports Keras, and ten seconds with it
     from trainer.backends.update import Update
-
-
-class Stopping(Protocol):
-    """Whether the process was asked to stop, and whether it was a person at the keyboard."""
-
-    requested: bool
-    by_hand: bool
 
 
 @dataclass
@@ -50,6 +49,8 @@ class Course:
         train: reader of the train split.
         validation: reader of the validation split, or None where that is empty.
         update: the model and the step.
+        profile: the first step that is profiled, and the one after the last.
+        began: `time.monotonic()` when this process began.
     """
 
     run: Run
@@ -61,18 +62,33 @@ class Course:
     train: Reader
     validation: Reader | None
     update: Update
+    profile: tuple[int, int] = (0, 0)
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def processes(self) -> Processes:
+        """Those that train together, and which one this is."""
+        return self.update.devices.processes
+
+    @property
+    def reports(self) -> str:
+        """Where this process keeps what it has to tell: the chief in the run's folder, others each in one of logs/."""
+        number = self.processes.number
+        return os.path.join(self.folder, "logs", f"process-{number}") if number else self.folder
 
 
 def stream(course: Course, place: Place) -> Prefetch:
     """The batches from a place on; use it in a `with` statement."""
     settings = course.run.settings
-    return Prefetch(course.train.shuffled(settings.seed, place.position, settings.batch))
+    rows = course.processes.rows(settings.batch)
+    return Prefetch(course.train.shuffled(settings.seed, place.position, settings.batch, rows))
 
 
-def advance(course: Course, place: Place, batch: Mapping[str, Any], rate: float) -> None:
+def advance(course: Course, place: Place, batch: Mapping[str, Any], rate: float, stop: Together) -> None:
     """Makes one update of the weights, and moves the place on."""
     settings = course.run.settings
-    place.logs = course.update(batch, rate, step_seed(settings.seed, place.step), active(course, place))
+    seed, moving = step_seed(settings.seed, place.step), active(course, place)
+    place.logs = stop.read(course.update(stop.marked(batch), rate, seed, moving))
     place.step, place.position = place.step + 1, place.position + settings.batch
 
 
@@ -97,7 +113,7 @@ def restore(course: Course, checkpoints: Checkpoints, limit: int | None = None) 
     Raises:
         InputError: the checkpoint holds arrays of another network, or there are some and none is whole.
     """
-    left = checkpoints.clear()
+    left = checkpoints.clear() if course.processes.is_chief else []
     step, skipped = checkpoints.newest(limit)
     if step is None and skipped and limit is None:
         raise InputError(
@@ -107,9 +123,10 @@ def restore(course: Course, checkpoints: Checkpoints, limit: int | None = None) 
     if step is None:
         begin_weights(course)
         return Place(), [*left, *skipped, "no checkpoint is whole: beginning anew"] if left or skipped else []
-    backend, (weights, optimiser) = current(), parts(course.update)
-    found = checkpoints.restore(step, weights=backend.abstract(weights), optimiser=backend.abstract(optimiser))
-    backend.restore([*weights, *optimiser], [*found["weights"], *found["optimiser"]])
+    weights, optimiser = parts(course.update)
+    found = checkpoints.restore(step, weights=shapes_of(weights), optimiser=shapes_of(optimiser))
+    current().restore([*weights, *optimiser], [*found["weights"], *found["optimiser"]])
+    course.update.place()
     saved = checkpoints.state(step)
     place = Place(saved.step, saved.position, saved.logs)
     return place, [*left, *skipped, f"continuing from step {step}, checkpoint {checkpoints.path(step)}"]
@@ -125,6 +142,7 @@ def begin_weights(course: Course) -> None:
     if settings.init:
         source = Checkpoints(settings.init)
         restore_weights(model, source, source.choose("best"), "best")
+    course.update.place()
 
 
 def parts(update: Update) -> tuple[list[Any], list[Any]]:
@@ -133,17 +151,21 @@ def parts(update: Update) -> tuple[list[Any], list[Any]]:
     return update.variables[:count], update.variables[count:]
 
 
-def save(course: Course, checkpoints: Checkpoints, place: Place, score: float | None) -> None:
-    """Writes a checkpoint of this place, unless there is a whole one already.
+def save(course: Course, saving: Saving, place: Place, score: float | None) -> None:
+    """Begins to write a checkpoint of this place, unless there is a whole one; of several processes the chief does.
 
     Raises:
-        MachineError: the disk is full or fails; older checkpoints are as they were.
+        MachineError: an earlier one could not be written, because the disk is full or fails.
     """
-    if place.step in checkpoints.steps() and not checkpoints.fault(place.step):
+    saving.wait()
+    checkpoints = saving.checkpoints
+    # What lies divided over several processes can only be put together by all of them.
+    weights, optimiser = (current().values(variables) for variables in parts(course.update))
+    saved_already = place.step in checkpoints.steps() and not checkpoints.fault(place.step)
+    if saved_already or not course.processes.is_chief:
         return
-    backend, (weights, optimiser) = current(), parts(course.update)
     logs = {name: float(value) for name, value in place.logs.items()}
     saved = Saved(
         place.step, place.position, course.manifest.fingerprint, fingerprint(dict(course.config)), score, logs
     )
-    checkpoints.save(saved, backend.values(weights), backend.values(optimiser))
+    saving.begin(saved, weights, optimiser)

@@ -163,26 +163,32 @@ class Reader:
                 raise self.shards.corrupt(int(number), str(error)) from error
         return rows
 
-    def shuffled(self, seed: int, position: int, batch: int) -> Iterator[dict[str, Any]]:
-        """Batches of the endless stream of examples, beginning with example `position`; batches cross epochs."""
-        batches = self._batches_at_once(batch)
-        for records in order_in_parts(seed, position, batches * batch, len(self)):
-            part, weights = self.read(records)
+    def shuffled(self, seed: int, position: int, batch: int, rows: slice = slice(None)) -> Iterator[dict[str, Any]]:
+        """Batches of the endless stream of examples, beginning with example `position`; batches cross epochs.
+
+        Of each batch of all processes only these rows are read.
+        """
+        size, batches = len(range(*rows.indices(batch))), self._batches_at_once(batch)
+        for numbers in order_in_parts(seed, position, batches * batch, len(self)):
+            part, weights = self.read(numbers.reshape(batches, batch)[:, rows].reshape(-1))
             part[EXAMPLE_WEIGHT] = weights
-            for start in range(0, len(records), batch):
-                yield {name: values[start : start + batch] for name, values in part.items()}
+            for start in range(0, batches * size, size):
+                yield {name: values[start : start + size] for name, values in part.items()}
 
     def _batches_at_once(self, batch: int) -> int:
         records = min(_PART_RECORDS, _PART_BYTES // max(1, int(self.shards.length.mean())))
         return max(1, records // batch)
 
-    def in_order(self, batch: int, limit: int = 0) -> Iterator[dict[str, Any]]:
-        """Every record once (or the first `limit`), in order; the last batch is filled up with examples of weight 0."""
+    def in_order(self, batch: int, limit: int = 0, rows: slice = slice(None)) -> Iterator[dict[str, Any]]:
+        """Every record once (or the first `limit`), in order; the last batch is filled up with examples of weight 0.
+
+        Of each batch of all processes only these rows are read.
+        """
         count = min(len(self), limit) if limit else len(self)
         for start in range(0, count, batch):
-            numbers = np.arange(start, start + batch)
-            rows, weights = self.read(np.minimum(numbers, count - 1))
-            yield {**rows, EXAMPLE_WEIGHT: weights * (numbers < count)}
+            numbers = np.arange(start, start + batch)[rows]
+            found, weights = self.read(np.minimum(numbers, count - 1))
+            yield {**found, EXAMPLE_WEIGHT: weights * (numbers < count)}
 
 
 def fixed_names(features: Features) -> tuple[str, ...]:

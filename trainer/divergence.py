@@ -14,11 +14,13 @@ from typing import Any
 from media.storage import write_atomic
 from schemas.errors import DivergedError, InputError, MachineError, StrettoError
 from trainer.checkpoint import Checkpoints
-from trainer.course import Course, Place, Stopping, advance, restore, save, stream
+from trainer.course import Course, Place, advance, restore, save, stream
 from trainer.data import Reader
 from trainer.order import order
+from trainer.saving import Saving
 from trainer.schedule import schedule_of
 from trainer.telling import tell
+from trainer.together import Together
 from trainer.watch import NotFinite, check_finite
 
 DIVERGED = "diverged.json"
@@ -26,18 +28,18 @@ _NAMED = 3
 """Keys of examples in the message; the file holds all."""
 
 
-def diverged(course: Course, checkpoints: Checkpoints, place: Place, found: NotFinite, stop: Stopping) -> DivergedError:
+def diverged(course: Course, saving: Saving, place: Place, found: NotFinite, stop: Together) -> DivergedError:
     """Saves the state before the step that was found, writes diverged.json, and returns the error that ends the run.
 
     Args:
         course: the run.
-        checkpoints: its checkpoints.
+        saving: its checkpoints.
         place: where training stood when it was found.
         found: the first step with a figure that is no finite number.
         stop: going back is given up where `stop.requested`; what there is then is an older checkpoint.
     """
-    examples = examples_of(course, place, found)
-    step, saved = state_before(course, checkpoints, before(course, place, found.step), stop)
+    checkpoints, examples = saving.checkpoints, examples_of(course, place, found)
+    step, saved = state_before(course, saving, before(course, place, found.step), stop)
     rate = schedule_of(course.run.settings)(found.step - 1)
     told = {
         "step": found.step,
@@ -70,6 +72,8 @@ def _shown(examples: list[dict[str, Any]]) -> str:
 
 def _written(course: Course, told: dict[str, Any]) -> str:
     path = os.path.join(course.folder, DIVERGED)
+    if not course.processes.is_chief:
+        return f"{path} names all"
     try:
         write_atomic(path, (json.dumps(told, indent=1) + "\n").encode())
     except MachineError as error:
@@ -105,14 +109,16 @@ def _example(reader: Reader, number: int) -> dict[str, Any]:
     }
 
 
-def state_before(course: Course, checkpoints: Checkpoints, wanted: Place, stop: Stopping) -> tuple[int | None, str]:
+def state_before(course: Course, saving: Saving, wanted: Place, stop: Together) -> tuple[int | None, str]:
     """Saves the state of a place. Returns the newest step up to it that is saved, and a phrase that says so."""
-    reason, target = "", wanted
+    reason, target, checkpoints = "", wanted, saving.checkpoints
     while target.step >= 0:
-        if checkpoints.newest(target.step)[0] == target.step:
-            break
         try:
-            save(course, checkpoints, replay(course, checkpoints, target, stop), None)
+            saving.wait()
+            if checkpoints.newest(target.step)[0] == target.step:
+                break
+            save(course, saving, replay(course, checkpoints, target, stop), None)
+            saving.wait()
             break
         except NotFinite as earlier:
             # Only where the device does not repeat its bits: what was good is bad now, and an earlier state is due.
@@ -124,7 +130,7 @@ def state_before(course: Course, checkpoints: Checkpoints, wanted: Place, stop: 
     return found, ("none is saved" if found is None else checkpoints.path(found)) + reason
 
 
-def replay(course: Course, checkpoints: Checkpoints, target: Place, stop: Stopping) -> Place:
+def replay(course: Course, checkpoints: Checkpoints, target: Place, stop: Together) -> Place:
     """Makes the steps after the newest valid checkpoint again, up to `target`.
 
     Raises:
@@ -142,6 +148,6 @@ def replay(course: Course, checkpoints: Checkpoints, target: Place, stop: Stoppi
     schedule = schedule_of(course.run.settings)
     with stream(course, place) as batches:
         while place.step < target.step and not stop.requested:
-            advance(course, place, next(batches), schedule(place.step))
+            advance(course, place, next(batches), schedule(place.step), stop)
             check_finite(place.step, {name: float(value) for name, value in place.logs.items()})
     return place

@@ -16,6 +16,7 @@ from schemas.errors import InputError, UsageError
 from schemas.feature import Feature, RecordError, features_from_json
 from schemas.manifest import Manifest
 from schemas.representations import from_settings
+from trainer.arrays import shapes_of
 from trainer.backends import current, set_backend
 from trainer.checkpoint import Checkpoints
 from trainer.config import Run, run_from_json
@@ -129,15 +130,14 @@ def restore_weights(model: Any, checkpoints: Checkpoints, step: int, which: str)
     Where a running training has removed it meanwhile, which is because it has saved another, chooses again.
     Raises as `Checkpoints.choose` and `Checkpoints.restore` do.
     """
-    backend = current()
     while True:
         try:
             saved = checkpoints.state(step)
-            found = checkpoints.restore(step, weights=backend.abstract(model.variables))
+            found = checkpoints.restore(step, weights=shapes_of(model.variables))
         except InputError:
             if step in checkpoints.steps() or which not in ("best", "last"):
                 raise
             step = checkpoints.choose(which)
             continue
-        backend.restore(model.variables, found["weights"])
+        current().restore(model.variables, found["weights"])
         return saved

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, NoReturn
 
 import numpy as np
@@ -14,15 +15,16 @@ from media.midi import write_midi
 from media.storage import write_atomic
 from schemas.errors import Interrupted, StoppedByHand
 from schemas.music import Piece
-from trainer.backends import current
 from trainer.checkpoint import Checkpoints
-from trainer.course import Course, Place, Stopping, advance, restore, save, step_seed, stream
+from trainer.course import Course, Place, advance, restore, save, step_seed, stream
 from trainer.divergence import DIVERGED, diverged
 from trainer.loaded import CONFIG
 from trainer.order import order
+from trainer.profiling import Profile
+from trainer.saving import Saving
 from trainer.schedule import schedule_of
 from trainer.summaries import Summaries, decoded
-from trainer.task import Context
+from trainer.together import Stopping, Together
 from trainer.watch import NotFinite, Watch
 
 SAMPLES = "samples"
@@ -30,7 +32,7 @@ _SHOWN = 2
 _SAMPLE_LENGTH = 512
 
 
-def loop(course: Course, stop: Stopping) -> Mapping[str, float]:
+def loop(course: Course, asked: Stopping) -> Mapping[str, float]:
     """Trains until `run.settings.steps` and returns the last validation figures.
 
     Raises:
@@ -38,45 +40,58 @@ def loop(course: Course, stop: Stopping) -> Mapping[str, float]:
         Interrupted: a stop was asked for; the state is saved.
         MachineError: the disk is full or fails; the checkpoints are as they were.
     """
-    settings = course.run.settings
+    settings, stop = course.run.settings, Together(asked, course.processes)
     checkpoints = Checkpoints(course.folder, settings.keep, settings.keep_every, course.manifest.fingerprint)
     place, told = restore(course, checkpoints)
-    try:
-        return run(course, checkpoints, place, told, stop)
-    except NotFinite as found:
-        error = diverged(course, checkpoints, place, found, stop)
+    with Saving(checkpoints) as saving:
+        try:
+            return run(course, saving, place, told, stop)
+        except NotFinite as found:
+            error = diverged(course, saving, place, found, stop)
     raise error
 
 
-def run(course: Course, checkpoints: Checkpoints, place: Place, told: list[str], stop: Stopping) -> Mapping[str, float]:
+def run(course: Course, saving: Saving, place: Place, told: list[str], stop: Together) -> Mapping[str, float]:
     """The steps from a place to the last; `told` is said before them."""
     settings = course.run.settings
     schedule, evaluate, scores = schedule_of(settings), make_evaluate(course), {}
-    with Summaries(course.folder, place.step) as summaries, stream(course, place) as batches:
+    with ExitStack() as stack:
+        summaries = stack.enter_context(Summaries(course.reports, place.step))
+        batches = stack.enter_context(stream(course, place))
         watch = Watch(course, place, summaries)
         begin(course, watch, told)
+        watch.spent.started()
+        profile = stack.enter_context(Profile(course.reports, course.profile, watch.say))
         while place.step < settings.steps:
             if stop.requested:
-                end_early(course, checkpoints, watch, stop)
+                end_early(course, saving, watch, stop)
+            saving.check()
+            profile.at(place.step)
             rate = schedule(place.step)
             with watch.waiting():
                 batch = next(batches)
             watch.look_at(batch)
-            advance(course, place, batch, rate)
+            with watch.stepping(batch):
+                advance(course, place, batch, rate, stop)
             watch.record(place.logs, rate)
-            saving = is_time(place.step, settings.checkpoint_every, settings.steps)
-            if saving or is_time(place.step, settings.log_every, settings.steps):
+            is_kept = is_time(place.step, settings.checkpoint_every, settings.steps)
+            if is_kept or is_time(place.step, settings.log_every, settings.steps):
                 watch.report()
-            if saving:
-                scores = evaluate(place.step, stop)
+            if is_kept:
+                with watch.spending("evaluating"):
+                    scores = evaluate(place.step, stop)
                 watch.report_scores(scores)
-                save(course, checkpoints, place, scores.get("loss"))
+                with watch.spending("saving"):
+                    save(course, saving, place, scores.get("loss"))
             if is_time(place.step, settings.sample_every, settings.steps) and not stop.requested:
-                keep_samples(course, watch, samples(course, place.step))
+                with watch.spending("showing"):
+                    pieces = samples(course, place.step)
+                keep_samples(course, watch, pieces)
         if not scores:  # an earlier process ended between its last checkpoint and the end
             scores = evaluate(place.step, stop)
         if stop.requested and not scores:
-            end_early(course, checkpoints, watch, stop)
+            end_early(course, saving, watch, stop)
+        watch.say(watch.spent.told())
         summaries.hparams(course.config, {f"validation/{name}": value for name, value in scores.items()})
     return scores
 
@@ -92,24 +107,26 @@ def begin(course: Course, watch: Watch, told: list[str]) -> None:
         watch.say(sentence)
     if course.changes:
         watch.journal.write(watch.place.step, "change", {name: list(pair) for name, pair in course.changes.items()})
-    # Also where nothing changed: the dataset may lie elsewhere now.
-    write_atomic(os.path.join(course.folder, CONFIG), json.dumps(course.config, indent=1).encode())
-    if os.path.exists(old := os.path.join(course.folder, DIVERGED)):
-        os.remove(old)
+    if course.processes.is_chief:
+        # Also where nothing changed: the dataset may lie elsewhere now.
+        write_atomic(os.path.join(course.folder, CONFIG), json.dumps(course.config, indent=1).encode())
+        if os.path.exists(old := os.path.join(course.folder, DIVERGED)):
+            os.remove(old)
     if not watch.place.step:
         watch.summaries.configuration(course.config, f"{course.run.name}: {course.run.expected}")
         watch.show("first_batch", first_pieces(course))
 
 
-def end_early(course: Course, checkpoints: Checkpoints, watch: Watch, stop: Stopping) -> NoReturn:
+def end_early(course: Course, saving: Saving, watch: Watch, stop: Together) -> NoReturn:
     """Saves, and only then reports: a disk without room for another line has lost no step. Raises Interrupted."""
     watch.check()
-    save(course, checkpoints, watch.place, None)
+    save(course, saving, watch.place, None)
+    saving.wait()
     watch.report()
     raise stopped(course, watch.place, stop)
 
 
-def stopped(course: Course, place: Place, stop: Stopping) -> Interrupted:
+def stopped(course: Course, place: Place, stop: Together) -> Interrupted:
     """The error that ends a run which was asked to stop, its state saved."""
     kind, how = (StoppedByHand, " by Ctrl-C") if stop.by_hand else (Interrupted, "")
     return kind(
@@ -127,22 +144,17 @@ def make_evaluate(course: Course) -> Any:
     It takes the step and what may ask for a stop: then it gives up, with nothing. It raises NotFinite where the sum of
     a batch is no finite number.
     """
-    model, objective, settings = course.update.model, course.update.objectives[0], course.run.settings
+    update, settings = course.update, course.run.settings
+    compiled = update.devices.compile_sums(update.model, update.scores)
 
-    def sums(batch: Mapping[str, Any]) -> dict[str, Any]:
-        total, weight, extras = objective.loss(model, batch, Context(False, np.int32(0), current().gradient))
-        return {"loss": (total, weight), **extras}
-
-    compiled = current().compile_function(model, sums)
-
-    def evaluate(step: int, stop: Stopping) -> dict[str, float]:
+    def evaluate(step: int, stop: Together) -> dict[str, float]:
         found: dict[str, np.ndarray[Any, Any]] = {}
-        reader, limit = course.validation, settings.evaluate_examples
-        batches = reader.in_order(settings.batch, limit) if reader else iter(())
+        reader, limit, rows = course.validation, settings.evaluate_examples, course.processes.rows(settings.batch)
+        batches = reader.in_order(settings.batch, limit, rows) if reader else iter(())
         for number, batch in enumerate(batches):
             if stop.requested:
                 return {}
-            for name, pair in compiled(batch).items():
+            for name, pair in stop.read(compiled(update.devices.batch(stop.marked(batch)))).items():
                 total, weight = float(pair[0]), float(pair[1])
                 if not math.isfinite(total):
                     first = number * settings.batch
@@ -166,7 +178,7 @@ def first_pieces(course: Course) -> list[Piece]:
 def keep_samples(course: Course, watch: Watch, pieces: list[Piece]) -> None:
     """Shows music the model made, and keeps it as MIDI files under samples/."""
     watch.show("sample", pieces)
-    for number, piece in enumerate(pieces):
+    for number, piece in enumerate(pieces if course.processes.is_chief else ()):
         path = os.path.join(course.folder, SAMPLES, f"step-{watch.place.step}-{number}.mid")
         write_atomic(path, write_midi(piece))
 

@@ -26,6 +26,8 @@ Sum = tuple[Tensor, Tensor]
 
 EXAMPLE_WEIGHT = "example_weight"
 """Key of every batch beside its features: float32 [batch], 1 for an example that counts, 0 for one that only fills."""
+STOPPING = "stopping"
+"""Key of the batches of several processes: float32 [batch], 1 in the rows of one that was asked to stop."""
 
 
 @dataclass(frozen=True)

@@ -6,25 +6,29 @@ import fcntl
 import json
 import os
 import signal
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from media.storage import cannot_write, write_atomic
 from schemas.documents import read_json
 from schemas.errors import InputError, MachineError, UsageError
 from schemas.feature import features_to_json
-from schemas.hashing import canonical_json
+from schemas.hashing import canonical_json, fingerprint
 from schemas.manifest import Manifest, read_manifest
 from schemas.registry import resolve
 from schemas.representations import from_settings
 from schemas.settings import to_json
+from trainer.accelerators import check_precision, check_used, gpus
 from trainer.backends import choose, current, set_backend
 from trainer.checkpoint import Checkpoints
 from trainer.config import Run, TrainSettings, differences, refused, run_to_json
 from trainer.data import Reader
+from trainer.devices import Launch, Processes, check_batch, parse_mesh, parse_steps, processes_of
 from trainer.loaded import CONFIG, build_model, read_config
+from trainer.meeting import Asked, meet
 from trainer.models import FAMILIES
 from trainer.task import Difference
 from trainer.telling import tell, tell_at_once
@@ -37,13 +41,16 @@ Config = Mapping[str, Any]
 Changes = Mapping[str, tuple[Any, Any]]
 
 
-def train(run: Run, data: str, output: str, dry_run: bool = False, as_json: bool = False) -> int:
+def train(
+    run: Run, data: str, output: str, launch: Launch | None = None, dry_run: bool = False, as_json: bool = False
+) -> int:
     """Trains a run on a dataset into a folder, or continues what is there. Returns the exit code 0.
 
     Args:
         run: what to train, and how.
         data: folder of a finished dataset.
         output: folder of the run; made where it is missing.
+        launch: the processes that train it together; this one alone, where it is not given.
         dry_run: print what would be done, and stop.
         as_json: print the result as JSON.
 
@@ -52,8 +59,9 @@ def train(run: Run, data: str, output: str, dry_run: bool = False, as_json: bool
         InputError: the dataset is unfinished or damaged.
         MachineError: another process trains in this folder, or it cannot be made or written to.
         DivergedError: the loss is no longer a finite number.
-        Interrupted: stopped by SIGTERM or Ctrl-C, saved.
+        Interrupted: stopped by SIGTERM or Ctrl-C, saved; or a process that is to train with this one is missing.
     """
+    began, launch = time.monotonic(), launch or Launch()
     run = replace(run, settings=replace(run.settings, backend=choose(run.settings.backend)))
     manifest = read_manifest(data)
     check_needs(run, manifest, data)
@@ -62,34 +70,96 @@ def train(run: Run, data: str, output: str, dry_run: bool = False, as_json: bool
     if dry_run:
         print(json.dumps({"output": output, **config}, indent=1))
         return 0
+    job = Job(run, manifest, data, output, config, processes_of(launch, run.settings.backend), launch, began)
+    if not job.processes.is_chief:
+        train_along(job)
+        return 0
     make_folder(output)
     with locked(output):
         changes = prepare_folder(output, config)
         if finished(output, run.settings.steps):
             say_without_effect(output, run.settings.steps, changes)
         else:
-            run_loop(run, manifest, data, output, config, changes)
+            scores = run_loop(job, changes)
+            done = {"step": run.settings.steps, "validation": dict(scores)}
+            write_atomic(os.path.join(output, COMPLETED), json.dumps(done, indent=1).encode())
         print_result(output, as_json)
     return 0
 
 
-def run_loop(run: Run, manifest: Manifest, data: str, output: str, config: Config, changes: Changes) -> None:
-    """Imports Keras with the chosen backend, builds everything, trains, and marks the run as completed."""
+@dataclass(frozen=True)
+class Job:
+    """What one process is to do.
+
+    Attributes:
+        run, manifest, data, output: what to train, on which dataset (and its folder), and where to.
+        config: what config.json holds.
+        processes: who trains together.
+        launch: how this process was started.
+        began: `time.monotonic()` when it began.
+    """
+
+    run: Run
+    manifest: Manifest
+    data: str
+    output: str
+    config: Config
+    processes: Processes
+    launch: Launch
+    began: float
+
+
+def train_along(job: Job) -> None:
+    """What every process but the first does: it neither prepares the folder nor writes what came out."""
+    if os.path.exists(os.path.join(job.output, COMPLETED)):
+        if read_completed(job.output)["step"] >= job.run.settings.steps:
+            tell(f"{job.output} is finished")
+            return
+    run_loop(job, {})
+
+
+def run_loop(job: Job, changes: Changes) -> Mapping[str, float]:
+    """Meets the other processes, imports Keras with the chosen backend, builds everything and trains.
+
+    Returns the figures of the last validation.
+    """
+    run, manifest, settings = job.run, job.manifest, job.run.settings
     with Stop() as stop:
-        set_backend(run.settings.backend)
-        current().prepare(run.settings.deterministic)
+        devices = connect(job)
+        stop.take_back()  # backends that connect processes answer SIGTERM themselves
         from trainer.backends.update import Update
         from trainer.course import Course
         from trainer.loop import loop
 
-        update = Update(build_model(run, manifest.features), run.task.objectives(), run.settings)
+        with devices.scope():
+            update = Update(build_model(run, manifest.features), run.task.objectives(), settings, devices)
         representation = from_settings(manifest.representation, manifest.settings)
         names = [name for name in ("train", "validation") if manifest.records(name)]
-        train, *others = [Reader(data, manifest, name, on_corrupt=run.settings.on_corrupt) for name in names]
-        validation = others[0] if others else None
-        scores = loop(Course(run, config, changes, output, manifest, representation, train, validation, update), stop)
-    done = {"step": run.settings.steps, "validation": dict(scores)}
-    write_atomic(os.path.join(output, COMPLETED), json.dumps(done, indent=1).encode())
+        train, *others = [Reader(job.data, manifest, name, on_corrupt=settings.on_corrupt) for name in names]
+        readers = train, others[0] if others else None
+        parts = (manifest, representation, *readers, update, parse_steps(job.launch.profile), job.began)
+        return loop(Course(run, job.config, changes, job.output, *parts), stop)
+
+
+def connect(job: Job) -> Any:
+    """The devices of the run, once all its processes are there."""
+    settings, processes, mesh = job.run.settings, job.processes, parse_mesh(job.run.settings.mesh)
+    if processes.count > 1:
+        newest = Checkpoints(job.output).newest()[0]
+        # The same data may lie elsewhere for another process.
+        config = {**job.config, "data": job.config["data"]["fingerprint"]}
+        asked = Asked(fingerprint(config), -1 if newest is None else newest)
+        meet(processes, job.launch.join_seconds, asked)
+    set_backend(settings.backend)
+    current().prepare(settings.deterministic, mesh, processes)
+    current().join(processes, job.launch.join_seconds)
+    devices = current().Devices(mesh, processes)
+    found = gpus()
+    if idle := check_used(found, settings.backend, devices.kind, job.launch.allow_cpu):
+        tell(f"stretto: {idle}")
+    check_precision(settings.precision, found, devices.kind)
+    check_batch(settings.batch, settings.accumulate, devices.mesh, processes)
+    return devices
 
 
 # === Before anything heavy is imported ===
@@ -272,6 +342,12 @@ class Stop:
     def __enter__(self) -> Stop:
         self._old = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
+
+    def take_back(self) -> None:
+        """Takes the signals again from a library that has put an answer of its own in their place."""
+        for number in self._old:
+            if not (number == signal.SIGINT and self.by_hand):
+                signal.signal(number, self._note)
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._old.items():

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from schemas.music import Piece
 from schemas.naming import readable
 from trainer.corrupt import CorruptRecords, sentences
 from trainer.course import Course, Place
+from trainer.examples_hash import examples_hash
+from trainer.goodput import Spent
 from trainer.order import order
 from trainer.summaries import Summaries
 from trainer.task import EXAMPLE_WEIGHT
@@ -56,6 +59,7 @@ class Journal:
 
     Attributes:
         damaged: how many lines could not be read, and are left out.
+        seconds: lines of kind "goodput" that were there, those after the step too: their time was spent.
 
     Raises:
         MachineError: the file cannot be written; from `write` too.
@@ -64,11 +68,13 @@ class Journal:
     def __init__(self, path: str, step: int) -> None:
         self.path, self.damaged = path, 0
         # Which settings were changed stays told: a run that falls back behind the change goes on with them.
-        kept = [line for line in self._lines() if line["step"] <= step or line.get("kind") == "change"]
+        found = list(self._lines())
+        self.seconds = [line for line in found if line.get("kind") == "goodput"]
+        kept = [line for line in found if line["step"] <= step or line.get("kind") == "change"]
         write_atomic(path, b"".join(map(_as_bytes, kept)))
 
     def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
-        """Appends a line: `kind` is "train", "validation", "change", "corrupt" or "said"."""
+        """Appends a line: `kind` is "train", "validation", "goodput", "change", "corrupt" or "said"."""
         line = _as_bytes({"step": step, "kind": kind, **values})
         try:
             with open(self.path, "ab") as file:
@@ -111,11 +117,12 @@ class Watch:
 
     def __init__(self, course: Course, place: Place, summaries: Summaries) -> None:
         self.course, self.place, self.summaries = course, place, summaries
-        self.journal = Journal(os.path.join(course.folder, METRICS), place.step)
-        self.log = Journal(os.path.join(course.folder, LOG), place.step)
+        self.journal = Journal(os.path.join(course.reports, METRICS), place.step)
+        self.log = Journal(os.path.join(course.reports, LOG), place.step)
         self.corrupt = CorruptRecords(self.journal.lines("corrupt"))
         self.pending: list[tuple[Mapping[str, Any], float]] = []
-        self.waited = 0.0
+        self.spent = Spent(course.began, self.journal.seconds, place.step)
+        self.waited, self.shapes, self.examples = 0.0, dict[str, Any](), 0
         self.began = self.since = self.said = time.monotonic()
         self.first = place.step
         for journal in (self.journal, self.log):
@@ -129,20 +136,49 @@ class Watch:
 
     def show(self, name: str, pieces: list[Piece]) -> None:
         """Pieces to be seen and heard in TensorBoard."""
-        for sentence in self.summaries.pieces(self.place.step, name, pieces):
-            self.say(sentence)
-        self.since = time.monotonic()
+        with self.spending("showing"):
+            for sentence in self.summaries.pieces(self.place.step, name, pieces):
+                self.say(sentence)
 
-    def waiting(self) -> Waiting:
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
         """A `with` block whose time counts as waiting for input."""
-        return Waiting(self)
+        before = time.monotonic()
+        with self.spent.on("input"):
+            yield
+        self.waited += time.monotonic() - before
+
+    @contextmanager
+    def spending(self, what: str) -> Iterator[None]:
+        """A `with` block of something that is no step (`trainer.goodput.LOST`): speed is measured without it."""
+        before = time.monotonic()
+        with self.spent.on(what):
+            yield
+        self.since += time.monotonic() - before
+
+    @contextmanager
+    def stepping(self, batch: Mapping[str, Any]) -> Iterator[None]:
+        """A `with` block that makes a step; tells where it was compiled again, and why."""
+        count, before = self.course.update.compilations, time.monotonic()
+        yield
+        shapes = {name: (str(value.dtype), tuple(value.shape)) for name, value in batch.items()}
+        if self.course.update.compilations > count:
+            seconds = time.monotonic() - before
+            self.spent.add("compiling", seconds)
+            self.since += seconds
+            if count:
+                why = changed_shapes(self.shapes, shapes) or "the batch has the shapes it had"
+                self.say(f"step {self.place.step}: compiled again, which took {seconds:.1f} s: {why}")
+        self.shapes = shapes
 
     def look_at(self, batch: Mapping[str, Any]) -> None:
-        """Notes the corrupt records that the next step passes over: they have weight 0 in its batch."""
+        """Notes which examples the next step is made of, and the corrupt ones, which have weight 0 in its batch."""
+        self.examples = (self.examples + examples_hash(batch)) % 2**64
         rows = np.flatnonzero(batch[EXAMPLE_WEIGHT] == 0)
         if rows.size:
             train, settings = self.course.train, self.course.run.settings
             numbers = order(settings.seed, self.place.position, settings.batch, len(train))
+            numbers = numbers[self.course.processes.rows(settings.batch)]
             self.corrupt.note("train", train, numbers[rows].tolist())
 
     def record(self, logs: Mapping[str, Any], rate: float) -> None:
@@ -171,10 +207,12 @@ class Watch:
         weight = figures.pop("weight", 0.0)
         rate = self.pending[-1][1]
         values = {**figures, "learning_rate": rate, **self._speed(len(rows), weight), **self._corrupt()}
-        self.journal.write(self.place.step, "train", values)
-        self.summaries.scalars(self.place.step, values)
+        spent = self.spent.figures()
+        self.journal.write(self.place.step, "train", {**values, "examples": f"{self.examples:016x}"})
+        self.journal.write(self.place.step, "goodput", spent)
+        self.summaries.scalars(self.place.step, {**values, "goodput": spent["goodput"]})
         self._progress(values)
-        self.pending, self.waited, self.since = [], 0.0, time.monotonic()
+        self.pending, self.waited, self.examples, self.since = [], 0.0, 0, time.monotonic()
 
     def _rows(self) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in logs.items()} for logs, _ in self.pending]
@@ -209,7 +247,6 @@ class Watch:
         self.say(
             f"step {self.place.step}: validation " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
         )
-        self.since = time.monotonic()
 
     def _progress(self, values: Mapping[str, float]) -> None:
         now, steps = time.monotonic(), self.course.run.settings.steps
@@ -243,14 +280,14 @@ def means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return found
 
 
-class Waiting:
-    """Adds the time spent in a `with` block to a watch."""
+def changed_shapes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """What differs between two batches, each {name: (type, shape)}; "" for nothing."""
+    return ", ".join(
+        f"{name} is {_shape(new.get(name))}, was {_shape(old.get(name))}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    )
 
-    def __init__(self, watch: Watch) -> None:
-        self.watch = watch
 
-    def __enter__(self) -> None:
-        self.began = time.monotonic()
-
-    def __exit__(self, *exception: object) -> None:
-        self.watch.waited += time.monotonic() - self.began
+def _shape(found: tuple[str, tuple[int, ...]] | None) -> str:
+    return "missing" if found is None else f"{found[0]}{list(found[1])}"

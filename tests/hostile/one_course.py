@@ -73,12 +73,10 @@ def state(course):
 
 def saved(course, folder, step):
     """The same of a checkpoint."""
+    from trainer.arrays import shapes_of
     from trainer.checkpoint import Checkpoints
     from trainer.course import parts
 
     weights, optimiser = parts(course.update)
-    backend = current()
-    found = Checkpoints(str(folder)).restore(
-        step, weights=backend.abstract(weights), optimiser=backend.abstract(optimiser)
-    )
+    found = Checkpoints(str(folder)).restore(step, weights=shapes_of(weights), optimiser=shapes_of(optimiser))
     return [np.asarray(item).tobytes() for item in (*found["weights"], *found["optimiser"])]

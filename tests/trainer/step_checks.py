@@ -39,14 +39,13 @@ def make_update(data, **settings):
 
 def gradients_of(update):
     """Compiled: batch -> loss, gradients of the loss."""
-    from trainer.backends import current
 
     def fn(batch):
         sums, grads = update.sums_and_gradients(update.objectives[0], batch, np.int32(0))
         total, weight = sums["loss"]
         return total / weight, [grad / weight for grad in grads]
 
-    return current().compile_step(fn, update.variables)
+    return update.devices.compile_step(fn, update.variables)
 
 
 def step_by_step(update, batches, states):

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,10 +14,13 @@ from trainer.config import Run, TrainSettings
 from trainer.corrupt import CorruptRecords, sentences
 from trainer.course import Course, Place
 from trainer.data import Reader
+from trainer.devices import Processes
 from trainer.divergence import _example
 from trainer.models.music_transformer import MusicTransformer
 from trainer.task import EXAMPLE_WEIGHT
 from trainer.watch import NotFinite, Watch, means
+
+UPDATE = SimpleNamespace(devices=SimpleNamespace(processes=Processes()))
 
 BATCH, EVERY = 4, 3
 DAMAGED = (1, 5, 6, 7, 11, 13, 17)
@@ -51,7 +55,7 @@ def walk(data, folder, first, last, on_corrupt="skip", loss=lambda step: 1.0):
     readers = [Reader(data, manifest, split, on_corrupt=on_corrupt) for split in ("train", "validation")]
     run = Run("toy", "music-transformer", MusicTransformer(), settings)
     place, board = Place(first, first * BATCH), Board()
-    watch = Watch(Course(run, {}, {}, str(folder), manifest, None, *readers, None), place, board)
+    watch = Watch(Course(run, {}, {}, str(folder), manifest, None, *readers, UPDATE), place, board)
     batches = readers[0].shuffled(settings.seed, place.position, BATCH)
     for step in range(first + 1, last + 1):
         batch = next(batches)

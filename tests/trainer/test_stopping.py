@@ -18,6 +18,9 @@ from tests.trainer.test_train import command
 from trainer import divergence, loop
 from trainer.checkpoint import Checkpoints
 from trainer.course import Place
+from trainer.devices import Processes
+from trainer.saving import Saving
+from trainer.together import Together
 from trainer.watch import Journal
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,7 +70,7 @@ def test_what_nobody_reads_is_still_in_the_log_and_other_errors_have_their_code(
     from stretto import report
     from trainer.course import Place
     from trainer.watch import Watch
-    watch = Watch(SimpleNamespace(folder={str(tmp_path)!r}), Place(3, 12), None)
+    watch = Watch(SimpleNamespace(reports={str(tmp_path)!r}, began=0.0), Place(3, 12), None)
     watch.say("one")
     watch.say("two \\udcff\\x1b[31m")
     sys.exit(report(Interrupted("saved"), verbose=True))
@@ -120,18 +123,21 @@ def made(monkeypatch, tmp_path):
                 raise MachineError("no room for another line")
             done.reported = self.place.step
 
-        def waiting(self):
+        def waiting(self, *ignored):
             return batches(None, None)
 
         def check(self, *ignored):
             pass
 
         look_at = record = report_scores = check
+        stepping = spending = waiting
+        say = check
+        spent = SimpleNamespace(started=lambda: None, told=lambda: "")
 
-    def advance(course, place, batch, rate):
+    def advance(course, place, batch, rate, stop):
         place.step, place.position = place.step + 1, place.position + 4
 
-    def save(course, checkpoints, place, score):
+    def save(course, saving, place, score):
         if place.step not in dict(done.saved):
             done.saved.append((place.step, score))
 
@@ -142,7 +148,9 @@ def made(monkeypatch, tmp_path):
         steps=6, batch=4, seed=0, checkpoint_every=3, log_every=1, sample_every=0, schedule="constant", warmup=0,
         learning_rate=1.0, evaluate_examples=0,
     )  # fmt: skip
-    done.course = SimpleNamespace(run=SimpleNamespace(settings=settings), folder=str(tmp_path), config={})
+    done.course = SimpleNamespace(
+        run=SimpleNamespace(settings=settings), folder=str(tmp_path), reports=str(tmp_path), config={}, profile=(0, 0)
+    )
     return done
 
 
@@ -155,7 +163,7 @@ def stopped_while_scoring(monkeypatch, made, at):
 
     monkeypatch.setattr(loop, "make_evaluate", lambda course: evaluate)
     with pytest.raises(Interrupted, match=f"stopped at step {at} of 6, the state is saved") as caught:
-        loop.run(made.course, None, Place(), [], stop)
+        loop.run(made.course, Saving(None), Place(), [], stop)
     assert caught.value.exit_code == 75
 
 
@@ -170,29 +178,27 @@ def test_a_disk_without_room_for_another_line_costs_no_state_that_is_to_be_saved
     stop, made.room = Asked(), False
     stop.requested = True
     with pytest.raises(MachineError, match="no room for another line"):
-        loop.run(made.course, None, Place(2, 8), [], stop)
+        loop.run(made.course, Saving(None), Place(2, 8), [], stop)
     assert made.saved == [(2, None)]
 
 
-def test_scoring_gives_up_between_two_batches(monkeypatch):
-    read, stop = [], Asked()
+def test_scoring_gives_up_between_two_batches():
+    read, asked = [], Asked()
 
-    def in_order(batch, limit):
+    def in_order(batch, limit, rows):
         for number in range(5):
             read.append(number)
-            stop.requested = number == 2
+            asked.requested = number == 2
             yield {}
 
-    one = SimpleNamespace(loss=lambda *ignored: (1.0, 2.0, {}))
+    devices = SimpleNamespace(compile_sums=lambda model, function: function, batch=lambda rows: rows)
     course = SimpleNamespace(
-        update=SimpleNamespace(model=None, objectives=[one]),
+        update=SimpleNamespace(model=None, scores=lambda batch: {"loss": (1.0, 2.0)}, devices=devices),
         run=SimpleNamespace(settings=SimpleNamespace(batch=4, evaluate_examples=0)),
         validation=SimpleNamespace(in_order=in_order),
+        processes=Processes(),
     )
-    monkeypatch.setattr(
-        loop, "current", lambda: SimpleNamespace(compile_function=lambda model, function: function, gradient=None)
-    )
-    assert loop.make_evaluate(course)(3, stop) == {} and read == [0, 1, 2]
+    assert loop.make_evaluate(course)(3, Together(asked, Processes())) == {} and read == [0, 1, 2]
 
 
 # === Going back, where it diverged ===
@@ -206,17 +212,18 @@ def test_steps_are_made_again_only_where_they_are_those_that_were_made(monkeypat
     monkeypatch.setattr(divergence, "stream", batches)
     monkeypatch.setattr(divergence, "advance", loop_free_advance)
     monkeypatch.setattr(divergence, "schedule_of", lambda settings: lambda step: 1.0)
-    monkeypatch.setattr(divergence, "save", lambda course, checkpoints, place, score: saved.append(place.position))
+    monkeypatch.setattr(divergence, "save", lambda course, saving, place, score: saved.append(place.position))
     checkpoints = SimpleNamespace(newest=lambda limit: (4 if saved else 2, []), path=lambda step: f"run/{step}")
+    saving = Saving(checkpoints)
     course = SimpleNamespace(run=SimpleNamespace(settings=SimpleNamespace(batch=4)))
-    step, phrase = divergence.state_before(course, checkpoints, Place(4, position), Asked())
+    step, phrase = divergence.state_before(course, saving, Place(4, position), Asked())
     if remade:
         assert (step, phrase, saved) == (4, "run/4", [16])
     else:
         assert step == 2 and saved == [] and phrase.startswith("run/2; that of step 4 could not be saved (the batch")
 
 
-def loop_free_advance(course, place, batch, rate):
+def loop_free_advance(course, place, batch, rate, stop):
     place.step, place.position = place.step + 1, place.position + 4
 
 

@@ -3,11 +3,16 @@
 Both offer the same functions, so that everything else is written once:
 
     prepare(deterministic)                 settings of the process, before anything is built
-    compile_step(fn, variables)            `fn(*arrays) -> tree`, compiled; its assignments to `variables` stay
-    compile_function(model, fn)            the same for a `fn` that only reads the model's variables (scoring, sampling)
+    Devices(mesh, processes)               what computes a step together; it compiles steps and takes their batches
+    summed(tree), replica()                inside a step: sums over all devices; which copy of the model runs it
+    apply(optimiser, grads, variables)     inside a step: moves the variables
+    compile_function(model, fn)            `fn(*arrays) -> tree` compiled, that only reads the model (scoring, sampling)
     gradients(fn, variables, state)        `fn() -> (scalar, tree)` -> ((scalar, tree), dense gradients)
     gradient(fn, x)                        of a scalar by a tensor, for penalties
-    abstract(variables)                    tree of shapes for Orbax;  values(variables): what it saves
+    join(processes, seconds)               meets the other processes, before anything is asked of a device
+    start_profile(folder), stop_profile()  for TensorBoard's profile plugin
+    peak_memory()                          most bytes in use on a device, where it tells
+    values(variables)                      copies of variables as NumPy arrays, each whole, on whatever devices it lies
     restore(variables, arrays)             the inverse of `values`
 """
 

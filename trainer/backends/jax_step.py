@@ -7,56 +7,150 @@ what the function was given, and assignments are collected and handed out.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
 import keras
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from trainer.backends.layout import divided_axis
+from trainer.devices import AXES, Mesh, Processes
 
 Tensor = Any
+Array = np.ndarray[Any, Any]
 
 
-def prepare(deterministic: bool) -> None:
-    """Makes operations repeat their bits on GPUs where asked for; elsewhere they do."""
+def prepare(deterministic: bool, mesh: Mesh | None = None, processes: Processes | None = None) -> None:
+    """Makes operations repeat their bits on GPUs where asked for, elsewhere they do; a CPU becomes several devices.
+
+    The latter only where the mesh asks for several: to try one, not to be faster.
+    """
+    if mesh and mesh.data * mesh.model > 1:
+        count = processes.count if processes else 1
+        jax.config.update("jax_num_cpu_devices", max(1, mesh.data * mesh.model // count))
     if deterministic:
         # Read once, when the first device is asked for: asking first whether there is a GPU would be too late.
         os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
 
 
-def compile_step(fn: Callable[..., Any], variables: Sequence[Any]) -> Callable[..., Any]:
-    """`fn` compiled, the variables donated to it and taken back; what it assigns is put in place after each call."""
-    variables = list(variables)
+class Devices:
+    """The devices of a run, over all its processes: a mesh whose axes are copies of the model and parts of a copy.
 
-    def pure(state: list[Any], *arrays: Any) -> tuple[list[Any], Any]:
-        with keras.StatelessScope(list(zip(variables, state, strict=True))) as scope:
-            out = fn(*arrays)
-        return [scope.get_current_value(variable) for variable in variables], out
+    JAX computes on the mesh as on one device: a sum over the batch is one over all devices, by itself.
 
-    compiled = jax.jit(pure, donate_argnums=0)
+    Attributes:
+        mesh: how they are laid out.
+        processes: the processes of the run.
+        count: how many devices there are in all.
+        kind: "cpu", "gpu" or "tpu".
+    """
 
-    def call(*arrays: Any) -> Any:
-        state, out = compiled([variable.value for variable in variables], *arrays)
-        for variable, value in zip(variables, state, strict=True):
-            variable.assign(value)
-        return out
+    def __init__(self, mesh: Mesh | None = None, processes: Processes | None = None) -> None:
+        self.processes = processes or Processes()
+        self.mesh = (mesh or Mesh(1)).fitted(jax.device_count())
+        self.count, self.kind = self.mesh.data * self.mesh.model, jax.devices()[0].platform
+        self._mesh = None
+        if self.count > 1:
+            grid = np.array(jax.devices()[: self.count]).reshape(self.mesh.data, self.mesh.model)
+            self._mesh = jax.sharding.Mesh(grid, AXES)
 
-    return call
+    def scope(self) -> AbstractContextManager[Any]:
+        """Where the model and its optimisers are built."""
+        return nullcontext()
+
+    def place(self, variables: Sequence[Any]) -> None:
+        """Lays the variables out over the mesh, as they are."""
+        if self._mesh is None:
+            return
+        for variable in variables:
+            variable.assign(jax.device_put(variable.value, self._sharding(variable)))
+
+    def _sharding(self, variable: Any) -> NamedSharding:
+        shape = tuple(variable.shape)
+        axis = divided_axis(variable.path, shape, self.mesh.model) if self.mesh.model > 1 else None
+        spec = [None] * len(shape)
+        return NamedSharding(self._mesh, PartitionSpec(*(AXES[1] if at == axis else None for at, _ in enumerate(spec))))
+
+    def batch(self, rows: Mapping[str, Array]) -> Mapping[str, Any]:
+        """This process's rows of a batch, {name: [row, ...]}, as the compiled step takes the whole."""
+        if self._mesh is None:
+            return rows
+        sharding = NamedSharding(self._mesh, PartitionSpec(AXES[0]))
+        return {name: jax.make_array_from_process_local_data(sharding, value) for name, value in rows.items()}
+
+    def compile_step(self, fn: Callable[..., Any], variables: Sequence[Any]) -> Callable[..., Any]:
+        """`fn(batch, *scalars)` compiled, the variables donated to it and taken back; what it assigns stays."""
+        variables = list(variables)
+
+        def pure(state: list[Any], *arrays: Any) -> tuple[list[Any], Any]:
+            with keras.StatelessScope(list(zip(variables, state, strict=True))) as scope:
+                out = fn(*arrays)
+            return [scope.get_current_value(variable) for variable in variables], out
+
+        places: Any = None
+        if self._mesh is not None:
+            places = ([self._sharding(variable) for variable in variables], NamedSharding(self._mesh, PartitionSpec()))
+        compiled = jax.jit(pure, donate_argnums=0, out_shardings=places)
+
+        def call(*arrays: Any) -> Any:
+            state, out = compiled([variable.value for variable in variables], *arrays)
+            for variable, value in zip(variables, state, strict=True):
+                variable.assign(value)
+            return out
+
+        call.compilations, call.jitted = compiled._cache_size, compiled
+        return call
+
+    def compile_sums(self, model: keras.Model, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """`fn(batch)` -> sums over the whole batch, compiled; it only reads the model."""
+        return compile_function(model, fn)
+
+
+def summed(tree: Any) -> Any:
+    """Inside a compiled step: sums over one device's examples as sums over those of all devices. Here they are."""
+    return tree
+
+
+def apply(optimiser: Any, grads: Sequence[Tensor], variables: Sequence[Any]) -> None:
+    """Inside a compiled step: moves variables by gradients that are sums over all devices already."""
+    optimiser.apply(grads, variables)
+
+
+def replica() -> int:
+    """Inside a compiled step: the number of this copy of the model, where each copy runs the step by itself."""
+    return 0
 
 
 def compile_function(model: keras.Model, fn: Callable[..., Any]) -> Callable[..., Any]:
-    """`fn` compiled with the model's variables as arguments, so that they are no constants of it."""
+    """`fn` compiled with the model's variables as arguments, so that they are no constants of it.
+
+    What it returns is whole on every device, so that every process can read it.
+    """
     variables = list(model.variables)
 
     def pure(state: list[Any], *arrays: Any) -> Any:
         with keras.StatelessScope(list(zip(variables, state, strict=True))):
             return fn(*arrays)
 
-    compiled = jax.jit(pure)
+    compiled = None
 
     def call(*arrays: Any) -> Any:
+        nonlocal compiled
+        if compiled is None:
+            compiled = jax.jit(pure, out_shardings=_whole(variables))
         return compiled([variable.value for variable in variables], *arrays)
 
     return call
+
+
+def _whole(variables: Sequence[Any]) -> NamedSharding | None:
+    """A copy on each device of the mesh that the variables are on, None where they are on one device."""
+    places = {variable.value.sharding for variable in variables}
+    mesh = next((place.mesh for place in places if isinstance(place, NamedSharding)), None)
+    return None if mesh is None else NamedSharding(mesh, PartitionSpec())
 
 
 def gradients(
@@ -82,16 +176,43 @@ def gradient(fn: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return jax.grad(fn)(x)
 
 
-def values(variables: Sequence[Any]) -> list[Any]:
-    """The variables as arrays, in order."""
-    return [variable.value for variable in variables]
+def join(processes: Processes, seconds: int) -> None:
+    """Meets the other processes of a run, before anything is asked of a device."""
+    if processes.count == 1:
+        return
+    # Its own answer to SIGTERM would take the place of ours.
+    jax.config.update("jax_enable_preemption_service", False)
+    where = (processes.meeting, processes.count, processes.number) if processes.meeting else ()
+    jax.distributed.initialize(*where, initialization_timeout=seconds)
 
 
-def abstract(variables: Sequence[Any]) -> list[Any]:
-    """Shape, type and place of each variable."""
-    return [
-        jax.ShapeDtypeStruct(item.value.shape, item.value.dtype, sharding=item.value.sharding) for item in variables
-    ]
+def whole(array: Any) -> Array:
+    """An array that may lie on devices of several processes, as NumPy; all of them must ask."""
+    if isinstance(array, jax.Array) and not array.is_fully_addressable and not array.is_fully_replicated:
+        from jax.experimental import multihost_utils
+
+        array = multihost_utils.process_allgather(array, tiled=True)
+    return np.asarray(array)
+
+
+def start_profile(folder: str) -> None:
+    """Begins to write down what devices and host do."""
+    jax.profiler.start_trace(folder)
+
+
+def stop_profile() -> None:
+    """Ends that, and writes it under plugins/profile."""
+    jax.profiler.stop_trace()
+
+
+def peak_memory() -> int:
+    """Most bytes that were in use on the first device, 0 where it does not tell."""
+    return int((jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0))
+
+
+def values(variables: Sequence[Any]) -> list[Array]:
+    """Copies of the variables, in order: the next step takes the memory that they lie in now."""
+    return [np.array(whole(variable.value)) for variable in variables]
 
 
 def restore(variables: Sequence[Any], arrays: Sequence[Any]) -> None:

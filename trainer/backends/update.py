@@ -17,7 +17,7 @@ from keras import ops
 
 from trainer.backends import current
 from trainer.config import TrainSettings
-from trainer.task import Batch, Context, Objective, Sum
+from trainer.task import STOPPING, Batch, Context, Objective, Sum
 
 Tensor = Any
 Logs = dict[str, Tensor]
@@ -32,8 +32,11 @@ class Update:
             nothing else, is what a checkpoint holds.
     """
 
-    def __init__(self, model: keras.Model, objectives: Sequence[Objective], settings: TrainSettings) -> None:
+    def __init__(
+        self, model: keras.Model, objectives: Sequence[Objective], settings: TrainSettings, devices: Any = None
+    ) -> None:
         self.model, self.objectives, self.settings = model, list(objectives), settings
+        self.devices = devices or current().Devices()
         self.optimisers = [make_optimiser(settings, objective.name) for objective in self.objectives]
         for objective, optimiser in zip(self.objectives, self.optimisers, strict=True):
             optimiser.build(objective.variables(model))
@@ -49,8 +52,17 @@ class Update:
         `batch`: {name: [batch, ...]}; `seed`: changes with the step; `active`: which objectives move.
         """
         if active not in self._compiled:
-            self._compiled[active] = current().compile_step(partial(self._step, active), self.variables)
-        return self._compiled[active](batch, np.float32(learning_rate), np.int32(seed))
+            self._compiled[active] = self.devices.compile_step(partial(self._step, active), self.variables)
+        return self._compiled[active](self.devices.batch(batch), np.float32(learning_rate), np.int32(seed))
+
+    def place(self) -> None:
+        """Lays the variables out over the devices again, after values were assigned to them."""
+        self.devices.place(self.variables)
+
+    @property
+    def compilations(self) -> int:
+        """How often steps were compiled: once, unless shapes or the objectives that move change."""
+        return sum(step.compilations() for step in self._compiled.values())
 
     def begin_optimisers(self) -> None:
         """Puts the optimisers back to where they stand before the first step."""
@@ -61,7 +73,8 @@ class Update:
                 variable.assign(first.value)
 
     def _step(self, active: tuple[bool, ...], batch: Batch, learning_rate: Tensor, seed: Tensor) -> Logs:
-        logs: Logs = {}
+        batch, marked = asked_to_stop(batch)
+        logs: Logs = current().summed(marked) if marked else {}
         for objective, optimiser, moves in zip(self.objectives, self.optimisers, active, strict=True):
             prefix = f"{objective.name}/" if len(self.objectives) > 1 else ""
             for part in split(batch, objective.repeat if moves else 0):
@@ -83,14 +96,20 @@ class Update:
         grads = [grad / safe(sums["loss"][1]) for grad in grads]
         logs["gradient_norm"] = global_norm(grads)
         optimiser.learning_rate = learning_rate
-        optimiser.apply(clipped(grads, logs["gradient_norm"], self.settings.clip), variables)
+        current().apply(optimiser, clipped(grads, logs["gradient_norm"], self.settings.clip), variables)
         logs["weight_norm"] = global_norm([item.value for item in variables])
         return logs
+
+    def scores(self, batch: Batch) -> dict[str, Any]:
+        """{name: (total, weight)} of the first objective over a batch, as it is scored; and its mark, summed."""
+        batch, marked = asked_to_stop(batch)
+        _, found = _loss(self.objectives[0], self.model, batch, Context(False, np.int32(0), current().gradient))
+        return found | marked
 
     def sums_and_gradients(
         self, objective: Objective, batch: Batch, seed: Tensor
     ) -> tuple[dict[str, Sum], list[Tensor]]:
-        """{name: (total, weight)}, "loss" among them, and its gradients, added over the parts of a batch."""
+        """{name: (total, weight)}, "loss" among them, and its gradients, added over parts of a batch and devices."""
         variables = objective.variables(self.model)
         moving = {id(item) for item in variables}
         state = [item for item in self.model.variables if id(item) not in moving]
@@ -102,7 +121,16 @@ class Update:
             (_, found), gradients = current().gradients(loss, variables, state)
             sums = found if not sums else {name: _added(sums[name], found[name]) for name in sums}
             grads = gradients if not grads else [ops.add(a, b) for a, b in zip(grads, gradients, strict=True)]
-        return sums, grads
+        found, added = current().summed((sums, grads))
+        return found, added
+
+
+def asked_to_stop(batch: Batch) -> tuple[Batch, Logs]:
+    """A batch without its mark, and of a marked one how many rows are of processes that were asked to stop."""
+    rest = dict(batch)
+    if STOPPING not in rest:
+        return rest, {}
+    return rest, {STOPPING: ops.sum(rest.pop(STOPPING))}
 
 
 def _loss(objective: Objective, model: keras.Model, batch: Batch, context: Context) -> tuple[Tensor, dict[str, Sum]]:
@@ -115,11 +143,11 @@ def _added(one: Sum, other: Sum) -> Sum:
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:
-    """A batch in equal parts, in order."""
+    """A batch in equal parts, dealt out in turns: each device has as many rows of one part as of another."""
     if parts <= 1:
         return [batch] * parts
-    size = next(iter(batch.values())).shape[0] // parts
-    return [{name: value[i * size : (i + 1) * size] for name, value in batch.items()} for i in range(parts)]
+    dealt = {name: ops.reshape(value, (-1, parts, *value.shape[1:])) for name, value in batch.items()}
+    return [{name: value[:, part] for name, value in dealt.items()} for part in range(parts)]
 
 
 def means(sums: Mapping[str, Sum]) -> Logs:

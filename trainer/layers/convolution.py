@@ -12,6 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from trainer.backends import current
 from trainer.layers.dropout import Dropout
 
 Tensor = Any
@@ -65,10 +66,11 @@ class Norm(keras.layers.Layer):
 
     def _measured(self, x: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance [channel] of what counts; keeps their averages."""
-        count = ops.sum(real) * x.shape[2]
-        mean = _sum(x, real) / ops.maximum(count, 1.0)
+        own = (ops.sum(real) * x.shape[2], _sum(x, real), _sum(ops.square(x), real))
+        count, total, squares = current().summed(own)
+        mean = total / ops.maximum(count, 1.0)
         # One pass instead of two; there is no bias, so the mean is not large beside the deviation.
-        variance = ops.relu(_sum(ops.square(x), real) / ops.maximum(count, 1.0) - ops.square(mean))
+        variance = ops.relu(squares / ops.maximum(count, 1.0) - ops.square(mean))
         steps = self.moving_steps.value
         decay = ops.where(count > 0, ops.minimum(_DECAY, (steps + 1.0) / (steps + 10.0)), 1.0)
         self.moving_steps.assign(steps + ops.where(count > 0, 1.0, 0.0))

@@ -7,8 +7,18 @@ from typing import Any
 import keras
 
 from schemas.hashing import stable_hash
+from trainer.backends import current
 
 Tensor = Any
+
+
+class Seeds(keras.random.SeedGenerator):
+    """The seeds of one layer, other ones in each copy of a model that runs the step by itself."""
+
+    def next(self, ordered: bool = True) -> Tensor:
+        """Seed and counter, integers [2]; the counter moves on."""
+        seed = super().next(ordered)
+        return seed + keras.ops.stack([keras.ops.cast(current().replica(), seed.dtype), 0])
 
 
 class Dropout(keras.layers.Layer):
@@ -27,7 +37,7 @@ class Dropout(keras.layers.Layer):
         self.rate, self.whole = rate, whole
         if rate:
             path = f"{owner}/{self.name}"
-            self.seed = keras.random.SeedGenerator(stable_hash(path) % 2**31, name=f"{path.replace('/', '_')}_seed")
+            self.seed = Seeds(stable_hash(path) % 2**31, name=f"{path.replace('/', '_')}_seed")
 
     def call(self, x: Tensor, training: bool = False) -> Tensor:
         """Anything in, the same shape out."""
