@@ -10,7 +10,7 @@ try:  # importing takes a moment, in which somebody may press Ctrl-C
     import traceback
     from collections.abc import Iterator, Sequence
     from importlib.metadata import version
-    from typing import TextIO
+    from typing import NoReturn, TextIO
 
     from commands import COMMANDS
     from schemas.errors import Interrupted, MachineError, StrettoError, UsageError
@@ -62,10 +62,15 @@ def main(words: Sequence[str] | None = None) -> int:
         code = outcome(words)
     if any(thread.name == "graph" for thread in threading.enumerate()):
         # A build that was stopped: its engine is still in native code, where ending Python would abort the process.
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-        os._exit(code)
+        end_at_once(code)
     return code
+
+
+def end_at_once(code: int) -> NoReturn:
+    """Ends the process without Python's own end."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    os._exit(code)
 
 
 @contextlib.contextmanager
@@ -127,13 +132,20 @@ def report(error: Exception, verbose: bool) -> int:
         say(screened("".join(traceback.format_exception(error))).rstrip("\n"))
     if known is not None:
         say(f"stretto: {screened(str(known))}")
-        return known.exit_code
+        return ended(known.exit_code, error)
     # An engine may hand on a worker's whole traceback as text; its last line says what happened.
     lines = str(error).strip().splitlines() or [""]
     said = lines[-1] if any(line.startswith("Traceback") for line in lines) else " ".join(lines)
     hint = "" if verbose else " (-v shows the traceback)"
     say(f"stretto: internal error: {type(error).__name__}: {screened(said)}{hint}")
-    return 1
+    return ended(1, error)
+
+
+def ended(code: int, error: Exception) -> int:
+    """The exit code; an error that says so ends the process here, because Python's own end would wait for others."""
+    if getattr(error, "at_once", False):
+        end_at_once(code)
+    return code
 
 
 def screened(message: str) -> str:

@@ -119,7 +119,7 @@ class Ours:
         return time.perf_counter() - began
 
     def input_wait(self) -> float:
-        """The share of time that steps waited for input, as metrics.jsonl has it: median of the reports but the first."""
+        """The share of time that steps waited for input: median of the reports but the first."""
         lines = [json.loads(line) for line in Path(self.watch.journal.path).read_text().splitlines()]
         waits = [line["input_wait"] for line in lines if line["kind"] == "train"]
         return statistics.median(waits[1:] or waits)

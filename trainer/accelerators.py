@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from schemas.errors import MachineError
 
 _SECONDS = 3.0
-_QUERY = "--query-gpu=name,memory.total,compute_cap"
+_QUERY = "--query-gpu=name,memory.total"
 _BFLOAT16 = 8.0
 """Compute capability from which a GPU multiplies bfloat16 by itself: Ampere."""
 
@@ -21,12 +21,10 @@ class Gpu:
     Attributes:
         name: as the driver says it.
         memory: likewise, with its unit.
-        capability: compute capability, such as 9.0; None where an old driver does not tell.
     """
 
     name: str
     memory: str
-    capability: float | None
 
 
 def gpus() -> list[Gpu]:
@@ -47,29 +45,16 @@ def gpus() -> list[Gpu]:
     if done.returncode:
         return []
     rows = (line.split(", ") for line in done.stdout.strip().splitlines())
-    return [Gpu(row[0], row[1], _number(row[2])) for row in rows if len(row) == 3]
+    return [Gpu(*row) for row in rows if len(row) == 2]
 
 
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def check_used(found: list[Gpu], backend: str, kind: str, allow_cpu: bool) -> str:
-    """A sentence to be said, "" for none, about a GPU that lies idle.
-
-    Args:
-        found: the GPUs there are.
-        backend: that trains.
-        kind: of its devices: "cpu", "gpu" or "tpu".
-        allow_cpu: whether it was asked for.
+def check_used(found: list[Gpu], backend: str, allow_cpu: bool) -> str:
+    """A sentence to be said, "" for none, about GPUs that lie idle because a backend sees only the CPU.
 
     Raises:
         MachineError: it was not asked for.
     """
-    if not found or kind != "cpu":
+    if not found:
         return ""
     names = ", ".join(sorted({gpu.name for gpu in found}))
     what = f"there are {len(found)} GPUs ({names}), but {backend} sees only the CPU"
@@ -79,11 +64,10 @@ def check_used(found: list[Gpu], backend: str, kind: str, allow_cpu: bool) -> st
     raise MachineError(f"{what}. Install {package}, or train on the CPU with --allow-cpu.")
 
 
-def check_precision(precision: str, found: list[Gpu], kind: str) -> None:
-    """Raises MachineError for a precision that the GPUs lack."""
-    lacking = [gpu for gpu in found if gpu.capability is not None and gpu.capability < _BFLOAT16]
-    if precision == "mixed_bfloat16" and kind == "gpu" and lacking:
+def check_precision(precision: str, capability: float | None) -> None:
+    """Raises MachineError for a precision that a GPU of this compute capability lacks; None is no such GPU."""
+    if precision == "mixed_bfloat16" and capability is not None and capability < _BFLOAT16:
         raise MachineError(
-            f"--precision {precision}: {lacking[0].name} has compute capability {lacking[0].capability:g}, and "
-            f"bfloat16 needs {_BFLOAT16:g}. Type --precision float32."
+            f"--precision {precision}: this GPU has compute capability {capability:g}, and bfloat16 needs "
+            f"{_BFLOAT16:g}. Type --precision float32."
         )

@@ -151,12 +151,17 @@ def processes_of(launch: Launch, backend: str, environ: Mapping[str, str] = os.e
     """Who trains together: what flags say, else TF_CONFIG (TensorFlow) or the cluster (JAX), else this process alone.
 
     Raises:
-        UsageError: TF_CONFIG is not what TensorFlow reads, or contradicts the flags.
+        UsageError: TF_CONFIG is not what TensorFlow reads; or flags are given there, which do not name every worker.
     """
+    if backend == "tensorflow":
+        if launch.processes > 1:
+            raise UsageError(
+                f"--processes {launch.processes}: TensorFlow must know the address of every process. Say who they are "
+                "in TF_CONFIG and leave the flags out, or type --backend jax."
+            )
+        return _of_tf_config(environ.get("TF_CONFIG", ""))
     if launch.processes:
         return Processes(launch.processes, max(0, launch.process_id), launch.coordinator)
-    if backend == "tensorflow":
-        return _of_tf_config(environ.get("TF_CONFIG", ""))
     return _of_cluster(environ)
 
 
@@ -211,12 +216,14 @@ def _number(environ: Mapping[str, str], name: str) -> int:
 
 def check_batch(batch: int, accumulate: int, mesh: Mesh, processes: Processes) -> None:
     """Raises UsageError unless each device, in each part of a batch, gets the same number of examples."""
-    parts = mesh.data * accumulate
-    if batch % parts or mesh.data % processes.count:
-        told = f"{mesh.data} devices side by side, {processes.count} processes, --accumulate {accumulate}"
-        if mesh.data % processes.count:
-            raise UsageError(f"--mesh {mesh}: {told}: each process needs as many devices as the others")
+    if mesh.data % processes.count:
         raise UsageError(
-            f"--batch {batch}: does not divide among {told}. Type --batch {max(parts, batch // parts * parts)}, "
-            f"another multiple of {parts}, or another --mesh."
+            f"--mesh {mesh}: {processes.count} processes need as many copies of the model each, and a copy must lie "
+            f"within one process. Type a data=N that {processes.count} divides."
+        )
+    parts = mesh.data * accumulate
+    if batch % parts:
+        raise UsageError(
+            f"--batch {batch}: does not divide among {mesh.data} copies of the model, --accumulate {accumulate}. "
+            f"Type --batch {max(parts, batch // parts * parts)}, another multiple of {parts}, or another --mesh."
         )

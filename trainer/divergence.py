@@ -2,7 +2,7 @@
 
 Figures are looked at when they are reported, some steps late, so that good steps cost nothing. When one is no finite
 number the run goes back to the newest checkpoint before that step (or to its beginning), makes the steps up to it
-again, looking at each, and saves.
+again, looking at each, and saves. Several processes do not go back: what was saved before stays.
 """
 
 from __future__ import annotations
@@ -39,7 +39,13 @@ def diverged(course: Course, saving: Saving, place: Place, found: NotFinite, sto
         stop: going back is given up where `stop.requested`; what there is then is an older checkpoint.
     """
     checkpoints, examples = saving.checkpoints, examples_of(course, place, found)
-    step, saved = state_before(course, saving, before(course, place, found.step), stop)
+    wanted = before(course, place, found.step)
+    if course.processes.count == 1:
+        step, saved = state_before(course, saving, wanted, stop)
+    else:
+        # They would have to agree on the step that each goes back to, and only one of them knows what is saved.
+        saving.wait()
+        step, saved = _newest(checkpoints, wanted.step)
     rate = schedule_of(course.run.settings)(found.step - 1)
     told = {
         "step": found.step,
@@ -126,8 +132,14 @@ def state_before(course: Course, saving: Saving, wanted: Place, stop: Together) 
         except StrettoError as error:
             reason = f"; that of step {target.step} could not be saved ({error})"
             break
-    found, _ = checkpoints.newest(wanted.step)
-    return found, ("none is saved" if found is None else checkpoints.path(found)) + reason
+    step, phrase = _newest(checkpoints, wanted.step)
+    return step, phrase + reason
+
+
+def _newest(checkpoints: Checkpoints, limit: int) -> tuple[int | None, str]:
+    """The newest whole checkpoint up to a step, and a phrase that says so."""
+    found, _ = checkpoints.newest(limit)
+    return found, "none is saved" if found is None else checkpoints.path(found)
 
 
 def replay(course: Course, checkpoints: Checkpoints, target: Place, stop: Together) -> Place:

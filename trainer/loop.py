@@ -13,8 +13,10 @@ import numpy as np
 
 from media.midi import write_midi
 from media.storage import write_atomic
-from schemas.errors import Interrupted, StoppedByHand
+from schemas.errors import Interrupted, StoppedByHand, StrettoError
 from schemas.music import Piece
+from schemas.naming import readable
+from trainer.backends import current
 from trainer.checkpoint import Checkpoints
 from trainer.course import Course, Place, advance, restore, save, step_seed, stream
 from trainer.divergence import DIVERGED, diverged
@@ -48,7 +50,25 @@ def loop(course: Course, asked: Stopping) -> Mapping[str, float]:
             return run(course, saving, place, told, stop)
         except NotFinite as found:
             error = diverged(course, saving, place, found, stop)
+        except StrettoError:
+            raise
+        except Exception as failed:
+            if course.processes.count == 1 or not current().is_lost_peer(failed):
+                raise
+            saving.wait()
+            raise lost(course, checkpoints, place, failed) from failed
     raise error
+
+
+def lost(course: Course, checkpoints: Checkpoints, place: Place, failed: Exception) -> Interrupted:
+    """The error of a process that is left alone: it cannot save, because it may be in the middle of a step."""
+    newest = max(checkpoints.steps(), default=None)
+    saved = "nothing is saved yet" if newest is None else f"step {newest} is saved"
+    reason = readable((str(failed).strip().splitlines() or [type(failed).__name__])[0][:200])
+    return Interrupted(
+        f"{course.folder}: another process was lost after step {place.step}; {saved}. Start all of them again with the "
+        f"same command: they continue from there. ({reason})"
+    )
 
 
 def run(course: Course, saving: Saving, place: Place, told: list[str], stop: Together) -> Mapping[str, float]:
@@ -66,7 +86,7 @@ def run(course: Course, saving: Saving, place: Place, told: list[str], stop: Tog
             if stop.requested:
                 end_early(course, saving, watch, stop)
             saving.check()
-            profile.at(place.step)
+            profile.at(place)
             rate = schedule(place.step)
             with watch.waiting():
                 batch = next(batches)
@@ -74,15 +94,10 @@ def run(course: Course, saving: Saving, place: Place, told: list[str], stop: Tog
             with watch.stepping(batch):
                 advance(course, place, batch, rate, stop)
             watch.record(place.logs, rate)
-            is_kept = is_time(place.step, settings.checkpoint_every, settings.steps)
-            if is_kept or is_time(place.step, settings.log_every, settings.steps):
+            if is_time(place.step, settings.checkpoint_every, settings.steps):
+                scores = keep(course, saving, watch, evaluate, stop)
+            elif is_time(place.step, settings.log_every, settings.steps):
                 watch.report()
-            if is_kept:
-                with watch.spending("evaluating"):
-                    scores = evaluate(place.step, stop)
-                watch.report_scores(scores)
-                with watch.spending("saving"):
-                    save(course, saving, place, scores.get("loss"))
             if is_time(place.step, settings.sample_every, settings.steps) and not stop.requested:
                 with watch.spending("showing"):
                     pieces = samples(course, place.step)
@@ -93,6 +108,17 @@ def run(course: Course, saving: Saving, place: Place, told: list[str], stop: Tog
             end_early(course, saving, watch, stop)
         watch.say(watch.spent.told())
         summaries.hparams(course.config, {f"validation/{name}": value for name, value in scores.items()})
+    return scores
+
+
+def keep(course: Course, saving: Saving, watch: Watch, evaluate: Any, stop: Together) -> Mapping[str, float]:
+    """Reports, scores the validation split and begins to save. Returns the scores."""
+    watch.report()
+    with watch.spending("evaluating"):
+        scores = evaluate(watch.place.step, stop)
+    watch.report_scores(scores)
+    with watch.spending("saving"):
+        save(course, saving, watch.place, scores.get("loss"))
     return scores
 
 
@@ -107,6 +133,11 @@ def begin(course: Course, watch: Watch, told: list[str]) -> None:
         watch.say(sentence)
     if course.changes:
         watch.journal.write(watch.place.step, "change", {name: list(pair) for name, pair in course.changes.items()})
+    devices = course.update.devices
+    laid_out = {"mesh": str(devices.mesh), "kind": devices.kind, "processes": devices.processes.count}
+    watch.journal.write(watch.place.step, "devices", laid_out)
+    if devices.count > 1:
+        watch.say(f"{devices.count} devices ({devices.kind}), {laid_out['mesh']}, {devices.processes.count} processes")
     if course.processes.is_chief:
         # Also where nothing changed: the dataset may lie elsewhere now.
         write_atomic(os.path.join(course.folder, CONFIG), json.dumps(course.config, indent=1).encode())
@@ -120,8 +151,9 @@ def begin(course: Course, watch: Watch, told: list[str]) -> None:
 def end_early(course: Course, saving: Saving, watch: Watch, stop: Together) -> NoReturn:
     """Saves, and only then reports: a disk without room for another line has lost no step. Raises Interrupted."""
     watch.check()
-    save(course, saving, watch.place, None)
-    saving.wait()
+    with watch.spending("saving"):
+        save(course, saving, watch.place, None)
+        saving.wait()
     watch.report()
     raise stopped(course, watch.place, stop)
 

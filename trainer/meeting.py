@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from schemas.documents import parse_json
 from schemas.errors import InputError, Interrupted, UsageError
@@ -24,6 +24,7 @@ from trainer.telling import tell
 _LONGEST = 1 << 16
 _SECONDS_BETWEEN_CALLS = 0.2
 _SECONDS_TO_ANSWER = 10.0
+_SECONDS_TO_DISMISS = 30.0
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,33 @@ class Asked:
     step: int
 
 
-def meet(processes: Processes, seconds: float, asked: Asked) -> None:
+Came = dict[int, tuple[socket.socket, Asked]]
+
+
+class Dismissed(Exception):
+    """The first process says that there is nothing to do."""
+
+
+class Stopping(Protocol):
+    """Whether this process was asked to stop."""
+
+    requested: bool
+
+
+def meet(processes: Processes, seconds: float, asked: Asked, stop: Stopping | None = None) -> None:
     """Waits until all processes of a run are there and were asked the same.
 
     Raises:
-        Interrupted: a process did not come in time; it is named.
+        Interrupted: a process did not come in time, and is named; or this one was asked to stop meanwhile.
         UsageError: a process was asked something else than the first one; it is named.
+        Dismissed: the first process says that there is nothing to do.
     """
     if processes.count == 1 or not processes.meeting:
         return
-    answer = (_wait if processes.is_chief else _call)(processes, seconds, asked)
+    until = Patience(seconds, stop)
+    answer = _wait(processes, until, asked) if processes.is_chief else _call(processes, until, asked)
+    if reason := answer.get("dismissed"):
+        raise Dismissed(str(reason))
     if missing := answer.get("missing"):
         raise Interrupted(
             f"process {_and(missing)} of {processes.count} did not come to {processes.meeting} within {seconds:g} s. "
@@ -62,41 +80,78 @@ def meet(processes: Processes, seconds: float, asked: Asked) -> None:
         )
 
 
+def dismiss(processes: Processes, seconds: float, reason: str) -> None:
+    """What the first process does instead, where there is nothing to do: says so to those who come in time."""
+    if not processes.meeting:
+        return
+    with _listening(processes.meeting) as server:
+        came = _gathered(server, processes, Patience(min(seconds, _SECONDS_TO_DISMISS), None))
+        _answer(came, {"dismissed": reason})
+
+
 def _and(numbers: Sequence[int]) -> str:
     return ", ".join(str(int(number)) for number in numbers)
+
+
+class Patience:
+    """How long somebody waits: some seconds, a second at a time, and not past being asked to stop.
+
+    Raises Interrupted from `left` then.
+    """
+
+    def __init__(self, seconds: float, stop: Stopping | None) -> None:
+        self._until, self._stop = time.monotonic() + seconds, stop
+
+    def left(self) -> float:
+        """Seconds that may be waited before asking again, 0 where it is over."""
+        if self._stop is not None and self._stop.requested:
+            raise Interrupted("told to stop while waiting for the other processes: run the same command again")
+        return max(0.0, min(1.0, self._until - time.monotonic()))
 
 
 # === The first process ===
 
 
-def _wait(processes: Processes, seconds: float, asked: Asked) -> dict[str, Any]:
+def _wait(processes: Processes, until: Patience, asked: Asked) -> dict[str, Any]:
     """What all are told, once all have come or the time is over."""
-    deadline, came = time.monotonic() + seconds, dict[int, tuple[socket.socket, Asked]]()
     with _listening(processes.meeting) as server:
-        tell(f"waiting at {processes.meeting} for {processes.count - 1} more processes, {seconds:g} s at most")
-        with contextlib.suppress(TimeoutError):
-            while len(came) < processes.count - 1:
-                server.settimeout(max(0.01, deadline - time.monotonic()))
-                _welcome(server.accept()[0], processes, came)
+        tell(f"waiting at {processes.meeting} for {processes.count - 1} more processes")
+        came = _gathered(server, processes, until)
         answer = {
             "missing": [number for number in range(1, processes.count) if number not in came],
             "others": [number for number, (_, theirs) in sorted(came.items()) if theirs != asked],
         }
-        for connection, _ in came.values():
-            _say(connection, answer)
-            connection.close()
+        _answer(came, answer)
     return answer
 
 
-def _welcome(connection: socket.socket, processes: Processes, came: dict[int, tuple[socket.socket, Asked]]) -> None:
-    """Notes who calls; a stranger, or one who has called before, is sent away."""
+def _gathered(server: socket.socket, processes: Processes, until: Patience) -> Came:
+    """Who has come when all have, or when the time is over."""
+    came: Came = {}
+    while len(came) < processes.count - 1 and (left := until.left()):
+        server.settimeout(left)
+        with contextlib.suppress(TimeoutError):
+            _welcome(server.accept()[0], processes, came)
+    return came
+
+
+def _welcome(connection: socket.socket, processes: Processes, came: Came) -> None:
+    """Notes who calls; a stranger is sent away. Who calls again was started again: the first call is void."""
     connection.settimeout(_SECONDS_TO_ANSWER)
     found = _read(connection) or {}
     number, configuration, step = (found.get(key) for key in ("process", "configuration", "step"))
-    ours = type(number) is int and 0 < number < processes.count and number not in came
+    ours = type(number) is int and 0 < number < processes.count
     if ours and isinstance(configuration, str) and type(step) is int:
+        if number in came:
+            came[number][0].close()
         came[number] = (connection, Asked(configuration, step))
     else:
+        connection.close()
+
+
+def _answer(came: Came, answer: Mapping[str, Any]) -> None:
+    for connection, _ in came.values():
+        _say(connection, answer)
         connection.close()
 
 
@@ -115,16 +170,14 @@ def _listening(address: str) -> Iterator[socket.socket]:
 # === The others ===
 
 
-def _call(processes: Processes, seconds: float, asked: Asked) -> dict[str, Any]:
-    """What the first process says to all."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+def _call(processes: Processes, until: Patience, asked: Asked) -> dict[str, Any]:
+    """What the first process says to all. Once it has heard of this one, it is it that runs out of patience."""
+    while until.left():
         with contextlib.suppress(OSError):
             connection = socket.create_connection(address_of(processes.meeting), timeout=_SECONDS_TO_ANSWER)
             with connection:
                 _say(connection, {"process": processes.number, **asdict(asked)})
-                connection.settimeout(max(1.0, deadline - time.monotonic() + _SECONDS_TO_ANSWER))
-                if answer := _read(connection):
+                if answer := _read(connection, until):
                     return answer
         time.sleep(_SECONDS_BETWEEN_CALLS)
     return {"missing": [0]}
@@ -138,12 +191,21 @@ def _say(connection: socket.socket, values: Mapping[str, Any]) -> None:
         connection.sendall(json.dumps(values).encode() + b"\n")
 
 
-def _read(connection: socket.socket) -> dict[str, Any] | None:
-    """What was said, None where it is nothing of ours."""
+def _read(connection: socket.socket, patience: Patience | None = None) -> dict[str, Any] | None:
+    """What was said, None where it is nothing of ours. With patience, waits as long as the other is there."""
     data = b""
     try:
         while not data.endswith(b"\n") and len(data) < _LONGEST:
-            if not (part := connection.recv(4096)):
+            if patience is not None:
+                patience.left()
+                connection.settimeout(1.0)
+            try:
+                part = connection.recv(4096)
+            except TimeoutError:
+                if patience is None:
+                    return None
+                continue
+            if not part:
                 return None
             data += part
         values = parse_json(data, "what a process said", depth=3)

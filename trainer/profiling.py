@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 from trainer.backends import current
+from trainer.course import Place
 
 FOLDER = os.path.join("tensorboard", "train")
 
@@ -21,25 +22,38 @@ class Profile:
 
     def __init__(self, folder: str, steps: tuple[int, int], say: Callable[[str], None]) -> None:
         self.folder, self.steps, self.say = os.path.join(folder, FOLDER), steps, say
-        self._runs = False
+        self._first: int | None = None
+        self._place: Place | None = None
+        self._done = False
 
     def __enter__(self) -> Profile:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._stop()
+        if self.steps[1] and not self._done:
+            self.say(f"--profile {self.steps[0]}:{self.steps[1]}: this process made none of these steps")
 
-    def at(self, step: int) -> None:
-        """To be called before each step."""
-        if self._runs and step >= self.steps[1]:
+    def at(self, place: Place) -> None:
+        """To be called before each step, with where training stands."""
+        if self._first is not None and place.step >= self.steps[1]:
             self._stop()
-        elif not self._runs and self.steps[0] <= step < self.steps[1]:
+        elif self._first is None and not self._done and self.steps[0] <= place.step < self.steps[1]:
+            _finish(place)
             os.makedirs(self.folder, exist_ok=True)
             current().start_profile(self.folder)
-            self._runs = True
+            self._first = place.step
+        self._place = place
 
     def _stop(self) -> None:
-        if self._runs:
+        if self._first is not None and self._place is not None:
+            _finish(self._place)
             current().stop_profile()
-            self._runs = False
-            self.say(f"profile of steps {self.steps[0]} to {self.steps[1] - 1}: {self.folder}/plugins/profile")
+            self.say(f"profile of steps {self._first} to {self._place.step - 1}: {self.folder}/plugins/profile")
+            self._first, self._done = None, True
+
+
+def _finish(place: Place) -> None:
+    """Waits until the device has made every step: what is only queued is in no profile, or in the wrong one."""
+    for value in place.logs.values():
+        float(value)

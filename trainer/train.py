@@ -28,7 +28,7 @@ from trainer.config import Run, TrainSettings, differences, refused, run_to_json
 from trainer.data import Reader
 from trainer.devices import Launch, Processes, check_batch, parse_mesh, parse_steps, processes_of
 from trainer.loaded import CONFIG, build_model, read_config
-from trainer.meeting import Asked, meet
+from trainer.meeting import Asked, Dismissed, dismiss, meet
 from trainer.models import FAMILIES
 from trainer.task import Difference
 from trainer.telling import tell, tell_at_once
@@ -79,8 +79,10 @@ def train(
         changes = prepare_folder(output, config)
         if finished(output, run.settings.steps):
             say_without_effect(output, run.settings.steps, changes)
+            if job.processes.count > 1:
+                dismiss(job.processes, job.launch.join_seconds, f"{output} is finished")
         else:
-            scores = run_loop(job, changes)
+            scores = in_company(job, changes)
             done = {"step": run.settings.steps, "validation": dict(scores)}
             write_atomic(os.path.join(output, COMPLETED), json.dumps(done, indent=1).encode())
         print_result(output, as_json)
@@ -111,11 +113,20 @@ class Job:
 
 def train_along(job: Job) -> None:
     """What every process but the first does: it neither prepares the folder nor writes what came out."""
-    if os.path.exists(os.path.join(job.output, COMPLETED)):
-        if read_completed(job.output)["step"] >= job.run.settings.steps:
-            tell(f"{job.output} is finished")
-            return
-    run_loop(job, {})
+    try:
+        in_company(job, {})
+    except Dismissed as reason:
+        tell(str(reason))
+
+
+def in_company(job: Job, changes: Changes) -> Mapping[str, float]:
+    """`run_loop`; what it raises while other processes are connected ends this one at once (`stretto.ended`)."""
+    try:
+        return run_loop(job, changes)
+    except Exception as error:
+        # What connects processes waits for the others when Python ends, and they for this one.
+        error.at_once = job.processes.count > 1  # type: ignore[attr-defined]
+        raise
 
 
 def run_loop(job: Job, changes: Changes) -> Mapping[str, float]:
@@ -125,7 +136,7 @@ def run_loop(job: Job, changes: Changes) -> Mapping[str, float]:
     """
     run, manifest, settings = job.run, job.manifest, job.run.settings
     with Stop() as stop:
-        devices = connect(job)
+        devices = connect(job, stop)
         stop.take_back()  # backends that connect processes answer SIGTERM themselves
         from trainer.backends.update import Update
         from trainer.course import Course
@@ -141,23 +152,31 @@ def run_loop(job: Job, changes: Changes) -> Mapping[str, float]:
         return loop(Course(run, job.config, changes, job.output, *parts), stop)
 
 
-def connect(job: Job) -> Any:
+def asked_of(job: Job) -> Asked:
+    """What must be the same for every process. The same data may lie elsewhere for another one."""
+    newest = Checkpoints(job.output).newest()[0]
+    config = {**job.config, "data": job.config["data"]["fingerprint"]}
+    return Asked(fingerprint(config), -1 if newest is None else newest)
+
+
+def connect(job: Job, stop: Stop) -> Any:
     """The devices of the run, once all its processes are there."""
     settings, processes, mesh = job.run.settings, job.processes, parse_mesh(job.run.settings.mesh)
-    if processes.count > 1:
-        newest = Checkpoints(job.output).newest()[0]
-        # The same data may lie elsewhere for another process.
-        config = {**job.config, "data": job.config["data"]["fingerprint"]}
-        asked = Asked(fingerprint(config), -1 if newest is None else newest)
-        meet(processes, job.launch.join_seconds, asked)
+    asked = asked_of(job) if processes.count > 1 else None
+    if asked is not None:
+        meet(processes, job.launch.join_seconds, asked, stop)
     set_backend(settings.backend)
     current().prepare(settings.deterministic, mesh, processes)
     current().join(processes, job.launch.join_seconds)
+    if processes.count > 1 and not processes.meeting and not current().same_everywhere(str(asked)):
+        raise UsageError(
+            "the processes of this run were asked to train different things, or see different checkpoints: give "
+            "all the same settings, the same data and one folder that all of them see"
+        )
     devices = current().Devices(mesh, processes)
-    found = gpus()
-    if idle := check_used(found, settings.backend, devices.kind, job.launch.allow_cpu):
+    if devices.kind == "cpu" and (idle := check_used(gpus(), settings.backend, job.launch.allow_cpu)):
         tell(f"stretto: {idle}")
-    check_precision(settings.precision, found, devices.kind)
+    check_precision(settings.precision, devices.capability)
     check_batch(settings.batch, settings.accumulate, devices.mesh, processes)
     return devices
 

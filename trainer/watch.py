@@ -74,7 +74,7 @@ class Journal:
         write_atomic(path, b"".join(map(_as_bytes, kept)))
 
     def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
-        """Appends a line: `kind` is "train", "validation", "goodput", "change", "corrupt" or "said"."""
+        """Appends a line: `kind` is "train", "validation", "goodput", "devices", "change", "corrupt" or "said"."""
         line = _as_bytes({"step": step, "kind": kind, **values})
         try:
             with open(self.path, "ab") as file:
@@ -130,12 +130,15 @@ class Watch:
                 self.say(f"{journal.path}: {journal.damaged} damaged lines are left out")
 
     def say(self, sentence: str) -> None:
-        """A line for the person who waits, kept in logs/ too."""
-        tell(sentence)
+        """A line for the person who waits, kept in logs/ too; of several processes the first one speaks."""
+        if self.course.processes.is_chief:
+            tell(sentence)
         self.log.write(self.place.step, "said", {"sentence": readable(sentence)})
 
     def show(self, name: str, pieces: list[Piece]) -> None:
-        """Pieces to be seen and heard in TensorBoard."""
+        """Pieces to be seen and heard in TensorBoard; of several processes the first one shows them."""
+        if not self.course.processes.is_chief:
+            return
         with self.spending("showing"):
             for sentence in self.summaries.pieces(self.place.step, name, pieces):
                 self.say(sentence)

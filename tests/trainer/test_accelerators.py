@@ -8,7 +8,7 @@ import doctor
 from schemas.errors import MachineError
 from trainer.accelerators import Gpu, check_precision, check_used, gpus
 
-H200, V100 = Gpu("NVIDIA H200", "143771 MiB", 9.0), Gpu("Tesla V100", "16384 MiB", 7.0)
+H200, V100 = Gpu("NVIDIA H200", "143771 MiB"), Gpu("Tesla V100", "16384 MiB")
 
 
 @pytest.fixture
@@ -25,14 +25,9 @@ def driver(tmp_path, monkeypatch):
 
 
 def test_every_gpu_that_the_driver_shows_is_found(driver):
-    driver("echo 'NVIDIA H200, 143771 MiB, 9.0'; echo 'Tesla V100, 16384 MiB, 7.0'")
+    driver("echo 'NVIDIA H200, 143771 MiB'; echo 'Tesla V100, 16384 MiB'")
     assert gpus() == [H200, V100]
     assert doctor.accelerator().found == "NVIDIA H200, 143771 MiB; Tesla V100, 16384 MiB"
-
-
-def test_an_old_driver_that_tells_no_capability_is_believed(driver):
-    driver("echo 'GRID, 1024 MiB, [N/A]'")
-    assert gpus() == [Gpu("GRID", "1024 MiB", None)]
 
 
 def test_a_driver_without_gpus_is_no_gpu_and_the_doctor_says_so(driver):
@@ -54,25 +49,23 @@ def test_a_driver_that_does_not_answer_is_told_and_not_waited_for(driver, monkey
 )
 def test_a_gpu_that_would_lie_idle_is_refused_with_what_to_install(backend, package):
     with pytest.raises(MachineError, match=f"1 GPUs \\(NVIDIA H200\\), but {backend} sees only the CPU.*{package}"):
-        check_used([H200], backend, "cpu", allow_cpu=False)
+        check_used([H200], backend, allow_cpu=False)
 
 
 def test_a_gpu_that_lies_idle_because_it_was_asked_for_is_told():
-    assert "--allow-cpu" in check_used([H200], "jax", "cpu", allow_cpu=True)
+    assert "--allow-cpu" in check_used([H200], "jax", allow_cpu=True)
 
 
-@pytest.mark.parametrize(("found", "kind"), [([], "cpu"), ([H200], "gpu"), ([], "tpu")])
-def test_nothing_is_said_where_nothing_lies_idle(found, kind):
-    assert check_used(found, "jax", kind, allow_cpu=False) == ""
+def test_nothing_is_said_where_there_is_no_gpu():
+    assert check_used([], "jax", allow_cpu=False) == ""
 
 
 def test_a_precision_that_the_gpu_lacks_is_refused_with_one_that_it_has():
-    with pytest.raises(MachineError, match="Tesla V100 has compute capability 7.*--precision float32") as caught:
-        check_precision("mixed_bfloat16", [H200, V100], "gpu")
+    with pytest.raises(MachineError, match="compute capability 7, .*--precision float32") as caught:
+        check_precision("mixed_bfloat16", 7.0)
     assert caught.value.exit_code == 4
-    for precision, found in (("mixed_bfloat16", [H200]), ("float32", [V100]), ("mixed_bfloat16", [])):
-        check_precision(precision, found, "gpu")
-    check_precision("mixed_bfloat16", [V100], "cpu")
+    for precision, capability in (("mixed_bfloat16", 9.0), ("float32", 7.0), ("mixed_bfloat16", None)):
+        check_precision(precision, capability)
 
 
 def test_the_doctor_asks_jax_in_another_process_and_does_not_wait_for_it(monkeypatch):

@@ -27,7 +27,7 @@ MORE_LAYOUTS = {
     "JAX, 2 devices": ("jax", "data=2", 1),
     "JAX, 4 devices": ("jax", "data=4", 1),
     "JAX, 2 processes of 2 devices": ("jax", "data=4", 2),
-    "JAX, 2 processes, a model over both": ("jax", "data=2,model=2", 2),
+    "JAX, 2 processes, each with a divided copy": ("jax", "data=2,model=2", 2),
 }
 ALL = [
     *(pytest.param(name, id=name) for name in LAYOUTS),

@@ -3,12 +3,13 @@
 import json
 import socket
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from schemas.errors import Interrupted, UsageError
 from trainer.devices import Launch, Mesh, Processes, check_batch, parse_mesh, processes_of
-from trainer.meeting import Asked, meet
+from trainer.meeting import Asked, Dismissed, dismiss, meet
 
 WORKERS = ["a:1", "b:2", "c:3"]
 
@@ -58,10 +59,16 @@ def test_flags_of_processes_that_do_not_go_together_are_refused_by_name(flags, n
         Launch(**flags)
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_flags_say_who_trains_together_whatever_the_surroundings_say(backend):
+def test_flags_say_who_trains_together_whatever_the_surroundings_say():
     launch = Launch(coordinator="a:1", processes=2, process_id=1)
-    assert processes_of(launch, backend, {**tf_config(), "SLURM_NTASKS": "8"}) == Processes(2, 1, "a:1")
+    assert processes_of(launch, "jax", {"SLURM_STEP_NUM_TASKS": "8"}) == Processes(2, 1, "a:1")
+
+
+def test_flags_of_processes_are_refused_on_tensorflow_which_needs_the_address_of_each():
+    launch = Launch(coordinator="a:1", processes=2, process_id=1)
+    with pytest.raises(UsageError, match="TF_CONFIG.*--backend jax"):
+        processes_of(launch, "tensorflow", {})
+    assert processes_of(Launch(processes=1), "tensorflow", {}) == Processes()
 
 
 @pytest.mark.parametrize(
@@ -109,7 +116,7 @@ def test_every_row_of_a_batch_is_read_by_one_process():
     [
         (6, 1, Mesh(4), 1, "--batch 6.*Type --batch 4"),
         (8, 4, Mesh(4), 1, "--batch 8.*Type --batch 16"),
-        (8, 1, Mesh(2), 4, "each process needs as many devices"),
+        (8, 1, Mesh(2), 4, "a copy must lie within one process"),
     ],
 )
 def test_a_batch_that_does_not_divide_is_refused_with_one_that_does(batch, accumulate, mesh, count, named):
@@ -198,6 +205,57 @@ def test_an_address_that_is_taken_is_told():
         port = server.getsockname()[1]
         with pytest.raises(UsageError, match=f"--coordinator 127.0.0.1:{port}: cannot wait there"):
             meet(Processes(2, 0, f"127.0.0.1:{port}"), 1, SAME)
+
+
+def test_one_that_was_started_again_while_others_are_awaited_is_there_once(address):
+    host, port = address.split(":")
+    told = {}
+
+    def first_life():
+        for _ in range(100):
+            try:
+                with socket.create_connection((host, int(port)), timeout=1) as connection:
+                    connection.sendall(b'{"process": 1, "configuration": "settings", "step": 40}\n')
+                return
+            except OSError:
+                threading.Event().wait(0.02)
+
+    def one(number):
+        meet(Processes(3, number, address), 20, SAME)
+        told[number] = ""
+
+    threads = [threading.Thread(target=one, args=(0,)), threading.Thread(target=first_life)]
+    for thread in threads:
+        thread.start()
+    threads[1].join()
+    threads += [threading.Thread(target=one, args=(number,)) for number in (1, 2)]
+    for thread in threads[2:]:
+        thread.start()
+    for thread in (threads[0], *threads[2:]):
+        thread.join()
+    assert told == {0: "", 1: "", 2: ""}
+
+
+def test_one_that_is_told_to_stop_waits_no_longer(address):
+    stop = SimpleNamespace(requested=False)
+    threading.Timer(0.3, lambda: setattr(stop, "requested", True)).start()
+    with pytest.raises(Interrupted, match="told to stop while waiting"):
+        meet(Processes(2, 0, address), 60, SAME, stop)
+
+
+def test_where_there_is_nothing_to_do_the_first_says_so(address):
+    told = []
+
+    def other():
+        with pytest.raises(Dismissed, match="run is finished"):
+            meet(Processes(2, 1, address), 20, SAME)
+        told.append(True)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    dismiss(Processes(2, 0, address), 20, "run is finished")
+    thread.join()
+    assert told == [True]
 
 
 def test_a_process_alone_waits_for_nobody():

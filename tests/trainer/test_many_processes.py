@@ -121,6 +121,25 @@ def test_one_process_that_is_asked_to_stop_stops_both_after_the_same_step(backen
     assert int(step) > 5
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
+def test_where_one_process_is_killed_the_other_ends_with_75_and_all_can_go_on(backend, data, tmp_path):
+    run = tmp_path / "run"
+    running = start(data, run, backend, "data=2", 2, steps=100_000, every=4)
+    wait_for(lambda: os.listdir(run / "checkpoints") and len(lines(run, number=1)) > 8)
+    running[1].kill()
+    (code, told), _ = ended(running)
+    assert code == 75 and "another process was lost after step" in told and "is saved. Start all" in told
+    again = start(data, run, backend, "", 1, steps=100_000, every=4)
+    wait_for(lambda: any("continuing from step" in line["sentence"] for line in said(run)))
+    again[0].send_signal(signal.SIGTERM)
+    assert ended(again)[0][0] == 75
+
+
+def said(run):
+    return [json.loads(line) for line in (run / "logs" / "train.jsonl").read_text().splitlines()]
+
+
 def wait_for(happened, seconds=200):
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -159,7 +178,7 @@ def test_processes_with_other_settings_are_refused_by_name(data, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (("--mesh", "data=3"), "--batch 8: does not divide among 3 devices side by side"),
+        (("--mesh", "data=3"), "--batch 8: does not divide among 3 copies of the model"),
         (("--mesh", "rows=2"), "--mesh rows=2: 'rows=2' is no axis: write data=N"),
         (("--processes", "2", "--process-id", "0"), "without --coordinator"),
         (("--profile", "5"), "--profile 5: '5' are no steps: write FIRST:STOP"),

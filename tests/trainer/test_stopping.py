@@ -70,7 +70,8 @@ def test_what_nobody_reads_is_still_in_the_log_and_other_errors_have_their_code(
     from stretto import report
     from trainer.course import Place
     from trainer.watch import Watch
-    watch = Watch(SimpleNamespace(reports={str(tmp_path)!r}, began=0.0), Place(3, 12), None)
+    course = SimpleNamespace(reports={str(tmp_path)!r}, began=0.0, processes=SimpleNamespace(is_chief=True))
+    watch = Watch(course, Place(3, 12), None)
     watch.say("one")
     watch.say("two \\udcff\\x1b[31m")
     sys.exit(report(Interrupted("saved"), verbose=True))

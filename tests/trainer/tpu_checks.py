@@ -49,7 +49,7 @@ def lowered(data, positions, mesh):
     return {
         "devices": step.nr_devices,
         "platforms": step.platforms,
-        "reads": [len(re.findall(rf"%arg{number}\\b", loss)) for number in tables],
+        "reads": [len(re.findall(rf"%arg{number}\b", loss)) for number in tables],
         "sharded": "sharding" in step.mlir_module(),
     }
 

@@ -2,7 +2,7 @@
 
 Both offer the same functions, so that everything else is written once:
 
-    prepare(deterministic)                 settings of the process, before anything is built
+    prepare(deterministic, mesh, processes)  settings of the process, before anything is built
     Devices(mesh, processes)               what computes a step together; it compiles steps and takes their batches
     summed(tree), replica()                inside a step: sums over all devices; which copy of the model runs it
     apply(optimiser, grads, variables)     inside a step: moves the variables
@@ -10,8 +10,12 @@ Both offer the same functions, so that everything else is written once:
     gradients(fn, variables, state)        `fn() -> (scalar, tree)` -> ((scalar, tree), dense gradients)
     gradient(fn, x)                        of a scalar by a tensor, for penalties
     join(processes, seconds)               meets the other processes, before anything is asked of a device
+    has_fused_attention()                  whether attention without a bias may be one kernel
+    is_lost_peer(error)                    whether a step failed because another process is gone
     start_profile(folder), stop_profile()  for TensorBoard's profile plugin
     peak_memory()                          most bytes in use on a device, where it tells
+    same_everywhere(text)                  whether all processes say the same
+    whole(array)                           an array as NumPy, on whatever devices of whatever processes it lies
     values(variables)                      copies of variables as NumPy arrays, each whole, on whatever devices it lies
     restore(variables, arrays)             the inverse of `values`
 """

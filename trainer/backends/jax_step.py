@@ -6,7 +6,9 @@ what the function was given, and assignments are collected and handed out.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -16,11 +18,13 @@ import keras
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from schemas.errors import Interrupted, UsageError
 from trainer.backends.layout import divided_axis
 from trainer.devices import AXES, Mesh, Processes
 
 Tensor = Any
 Array = np.ndarray[Any, Any]
+_LOST = re.compile(r"^(UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED)|gloo|nccl|connection|heartbeat", re.IGNORECASE)
 
 
 def prepare(deterministic: bool, mesh: Mesh | None = None, processes: Processes | None = None) -> None:
@@ -46,16 +50,33 @@ class Devices:
         processes: the processes of the run.
         count: how many devices there are in all.
         kind: "cpu", "gpu" or "tpu".
+        capability: compute capability of the first GPU; None where there is none, or it does not tell.
     """
 
     def __init__(self, mesh: Mesh | None = None, processes: Processes | None = None) -> None:
         self.processes = processes or Processes()
         self.mesh = (mesh or Mesh(1)).fitted(jax.device_count())
         self.count, self.kind = self.mesh.data * self.mesh.model, jax.devices()[0].platform
+        self.capability = _capability(jax.devices()[0])
         self._mesh = None
         if self.count > 1:
-            grid = np.array(jax.devices()[: self.count]).reshape(self.mesh.data, self.mesh.model)
+            grid = np.array(self._chosen()).reshape(self.mesh.data, self.mesh.model)
             self._mesh = jax.sharding.Mesh(grid, AXES)
+
+    def _chosen(self) -> list[Any]:
+        """As many devices of each process, process after process: each reads the rows of its own copies."""
+        share = self.count // self.processes.count
+        found = [
+            device
+            for number in range(self.processes.count)
+            for device in [one for one in jax.devices() if one.process_index == number][:share]
+        ]
+        if len(found) != self.count:
+            raise UsageError(
+                f"--mesh {self.mesh}: asks for {share} devices of each of {self.processes.count} processes, and one "
+                "has fewer. Type a smaller mesh."
+            )
+        return found
 
     def scope(self) -> AbstractContextManager[Any]:
         """Where the model and its optimisers are built."""
@@ -107,6 +128,11 @@ class Devices:
     def compile_sums(self, model: keras.Model, fn: Callable[..., Any]) -> Callable[..., Any]:
         """`fn(batch)` -> sums over the whole batch, compiled; it only reads the model."""
         return compile_function(model, fn)
+
+
+def _capability(device: Any) -> float | None:
+    text = str(getattr(device, "compute_capability", ""))
+    return float(text) if text.replace(".", "", 1).isdecimal() else None
 
 
 def summed(tree: Any) -> Any:
@@ -183,7 +209,23 @@ def join(processes: Processes, seconds: int) -> None:
     # Its own answer to SIGTERM would take the place of ours.
     jax.config.update("jax_enable_preemption_service", False)
     where = (processes.meeting, processes.count, processes.number) if processes.meeting else ()
-    jax.distributed.initialize(*where, initialization_timeout=seconds)
+    try:
+        jax.distributed.initialize(*where, initialization_timeout=seconds)
+    except (RuntimeError, ValueError) as error:
+        raise Interrupted(f"the {processes.count} processes of this run could not be connected: {error}") from error
+    if (jax.process_count(), jax.process_index()) != (processes.count, processes.number):
+        raise UsageError(
+            f"JAX finds process {jax.process_index()} of {jax.process_count()}, but this is said to be "
+            f"{processes.number} of {processes.count}: give --coordinator, --processes and --process-id"
+        )
+
+
+def same_everywhere(text: str) -> bool:
+    """Whether every process of a run says the same; all of them must ask."""
+    from jax.experimental import multihost_utils
+
+    own = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.int32)
+    return bool((multihost_utils.process_allgather(own).reshape(-1, own.size) == own).all())
 
 
 def whole(array: Any) -> Array:
@@ -193,6 +235,16 @@ def whole(array: Any) -> Array:
 
         array = multihost_utils.process_allgather(array, tiled=True)
     return np.asarray(array)
+
+
+def has_fused_attention() -> bool:
+    """Whether attention without a bias may be one kernel: cuDNN's, in bfloat16; else it is computed in parts."""
+    return jax.default_backend() == "gpu"
+
+
+def is_lost_peer(error: Exception) -> bool:
+    """Whether an error of a step, where several processes compute it, says that another one is gone."""
+    return isinstance(error, jax.errors.JaxRuntimeError) and _LOST.search(str(error)) is not None
 
 
 def start_profile(folder: str) -> None:

@@ -21,10 +21,9 @@ def prepare(deterministic: bool, mesh: Mesh | None = None, processes: Processes 
 
     The latter only where the mesh asks for several: to try one, not to be faster.
     """
-    if mesh and mesh.data > 1 and not _has_gpu():
-        parts = max(1, mesh.data // (processes.count if processes else 1))
+    if mesh and mesh.data > 1 and not _has_gpu() and not (processes and processes.count > 1):
         first = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(first, [tf.config.LogicalDeviceConfiguration()] * parts)
+        tf.config.set_logical_device_configuration(first, [tf.config.LogicalDeviceConfiguration()] * mesh.data)
     if deterministic or not _has_gpu():
         tf.config.experimental.enable_op_determinism()
 
@@ -39,6 +38,7 @@ class Devices:
         processes: the processes of the run.
         count: how many devices there are in all.
         kind: "cpu" or "gpu".
+        capability: compute capability of the first GPU; None where there is none, or it does not tell.
     """
 
     def __init__(self, mesh: Mesh | None = None, processes: Processes | None = None) -> None:
@@ -48,8 +48,14 @@ class Devices:
         # Workers meet before anything else is asked of TensorFlow, even what devices there are.
         self._strategy = tf.distribute.MultiWorkerMirroredStrategy() if self.processes.count > 1 else None
         names = [item.name for item in tf.config.list_logical_devices("GPU" if _has_gpu() else "CPU")]
-        self.mesh = mesh.fitted(len(names) * self.processes.count)
-        self.count, self.kind = self.mesh.data, "gpu" if _has_gpu() else "cpu"
+        # Workers take all their GPUs, whatever they are told, and one CPU.
+        there = self._strategy.num_replicas_in_sync if self._strategy else len(names)
+        self.mesh = mesh.fitted(there)
+        if self._strategy and self.mesh.data != there:
+            raise UsageError(
+                f"--mesh {mesh}: TensorFlow's workers use all {there} devices that they have. Type --mesh data={there}."
+            )
+        self.count, self.kind, self.capability = self.mesh.data, "gpu" if _has_gpu() else "cpu", _capability()
         if self.count > 1 and not self._strategy:
             self._strategy = tf.distribute.MirroredStrategy(names[: self.count])
 
@@ -127,6 +133,14 @@ def compile_function(model: Any, fn: Callable[..., Any]) -> Callable[..., Any]:
     return tf.function(fn, autograph=False, jit_compile=_has_gpu(), reduce_retracing=False)
 
 
+def _capability() -> float | None:
+    if not _has_gpu():
+        return None
+    found = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
+    major, minor = found.get("compute_capability", (0, 0))
+    return major + minor / 10 if major else None
+
+
 def _has_gpu() -> bool:
     # Also whether functions are compiled by XLA: on a CPU that costs more than it brings.
     return bool(tf.config.list_physical_devices("GPU"))
@@ -160,9 +174,24 @@ def join(processes: Processes, seconds: int) -> None:
     """Nothing: TensorFlow's workers meet where TF_CONFIG says."""
 
 
+def same_everywhere(text: str) -> bool:
+    """Whether every process of a run says the same: TensorFlow's workers have met and compared it before."""
+    return True
+
+
 def whole(array: Any) -> Array:
     """An array as NumPy; each copy of a model has all of it."""
     return np.asarray(array)
+
+
+def has_fused_attention() -> bool:
+    """Whether attention without a bias may be one kernel: Keras has none on TensorFlow."""
+    return False
+
+
+def is_lost_peer(error: Exception) -> bool:
+    """Whether an error of a step, where several processes compute it, says that another one is gone."""
+    return isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError))
 
 
 def start_profile(folder: str) -> None:
