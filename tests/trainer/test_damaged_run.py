@@ -1,12 +1,14 @@
 """A run whose checkpoints were damaged is neither called finished nor begun anew over what is left of it."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from schemas.errors import InputError
 from trainer.checkpoint import Checkpoints
 from trainer.course import restore
+from trainer.devices import Processes
 from trainer.train import finished
 
 
@@ -29,4 +31,4 @@ def test_where_every_checkpoint_is_damaged_nothing_is_begun_over_them(tmp_path, 
     checkpoints = Checkpoints(str(tmp_path))
     monkeypatch.setattr(checkpoints, "newest", lambda limit=None: (None, ["skipped checkpoint 4: damaged"]))
     with pytest.raises(InputError, match=r"no checkpoint is whole \(skipped checkpoint 4: damaged\)"):
-        restore(None, checkpoints)
+        restore(SimpleNamespace(processes=Processes()), checkpoints)
