@@ -19,7 +19,7 @@ help:
 	@echo "make test-core  the core's tests on another Python: make test-core PYTHON=python3.13"
 	@echo "make check      ruff, mypy and the walls between the packages"
 	@echo "make bench      the measurements of benchmarks/"
-	@echo "make fuzz       attack the readers with made-up files: make fuzz SECONDS=600 TARGET=midi|tfrecord|manifest"
+	@echo "make fuzz       attack the readers with made-up files: make fuzz SECONDS=600 TARGET=midi|tfrecord|manifest|musicxml|jsb"
 	@echo "make golden     rewrite the golden files of the tests, on purpose"
 	@echo "make lock       resolve requirements.in into requirements.lock, and the tools' beside it"
 	@echo "make sbom       every pinned package with its hashes, as CycloneDX: sbom.json"

@@ -1,11 +1,14 @@
 """MusicXML: scores to music, part by part, and music in four voices to a score with full bars.
 
-Reading needs music21. Ties are joined, repeats are played once, fermatas are not lengthened, grace notes (which have no
-length of their own) are left out, and tempo marks are not followed: in scores they are playback settings of whoever
-typed them. Time is exact: 480 ticks a quarter. Writing needs nothing; what it writes music21 reads with equal notes.
+Reading needs music21, which is shown what `media.score_xml` keeps of a score. Ties are joined, repeats are played once,
+fermatas are not lengthened, grace notes (which have no length of their own) are left out, and tempo marks are not
+followed: in scores they are playback settings of whoever typed them. Time is exact: 480 ticks a quarter. Writing needs
+nothing; what it writes music21 reads with equal notes.
 """
 
 import re
+import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from html import escape
@@ -13,6 +16,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from media.archive import archive_of
+from media.score_xml import fault, place, score_root
 from schemas.errors import InputError, MissingExtra, StrettoError, Unreadable, place_of
 from schemas.grid import LENGTH_TICKS, VOICES, voices_fault
 from schemas.music import InvalidMusic, Notes, Piece, TempoMap
@@ -21,12 +25,15 @@ from schemas.naming import readable
 TICKS_PER_QUARTER = 480
 LARGEST_SCORE = 8 << 20
 """Bytes; the longest chorale has 1.4 MB. music21 needs some fifty times the size of a score in memory."""
+MOST_QUARTERS = 100_000
+"""Sixteen hours at 100 quarters a minute. A duration may claim any length, and whoever encodes it pays for that."""
 MOST_BARS = 10_000
 VELOCITY = 80
 CHOIR = 52
 _ZIP = b"PK\x03\x04"
 # Scores define none. One that does could grow to gigabytes out of some lines, or ask for other files.
 _ENTITY = "<!ENTITY"
+_LONGEST_REASON = 300
 _SHARE = 64
 """Lengths are told in 64ths of a quarter note, where they can be."""
 _TYPES = {256: "whole", 128: "half", 64: "quarter", 32: "eighth", 16: "16th", 8: "32nd", 4: "64th"}
@@ -47,6 +54,9 @@ def score_text(data: bytes, name: str) -> str:
         text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise Unreadable("bad-musicxml", f"{name}: is neither UTF-8 nor UTF-16: {error}") from error
+    if "\0" in text:
+        # Between letters it makes the parser read UTF-16 all the same, and hides what is looked for below.
+        raise Unreadable("bad-musicxml", f"{name}: is UTF-16 without a byte order mark, or no text. Save it as UTF-8.")
     if _ENTITY in text:
         raise Unreadable("bad-musicxml", f"{name}: defines entities, which no score needs")
     return text
@@ -66,7 +76,7 @@ def read_musicxml(data: bytes, name: str, tempo: float = 100.0) -> Piece:
         tempo: quarter notes a minute.
 
     Raises:
-        Unreadable: `bad-mxl`, `bad-musicxml`, `too-large`, or a reason of `media.archive.Archive.read`.
+        Unreadable: `bad-mxl`, `bad-musicxml`, `too-large`, `too-long`, or a reason of `media.archive.Archive.read`.
         MissingExtra: music21 is not installed.
     """
     return piece_of_text(score_text(data, name), name, tempo)
@@ -74,12 +84,20 @@ def read_musicxml(data: bytes, name: str, tempo: float = 100.0) -> Piece:
 
 def piece_of_text(text: str, name: str, tempo: float = 100.0) -> Piece:
     """The music of a score's XML, as `read_musicxml` reads it."""
+    importer = _importer()
+    root = score_root(text, name)
+    wrong = fault(root)
+    if wrong:
+        raise Unreadable("bad-musicxml", f"{name}: music21 cannot read it: {wrong}. Mend it, or export it again.")
     try:
-        return _piece(_music21_score(text), name, tempo)
+        with warnings.catch_warnings(action="ignore"):
+            importer.xmlRootToScore(root, importer.stream)
+            return _piece(importer.stream, name, tempo)
     except (StrettoError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001  music21 raises what it happens to stumble on; that must cost one score
-        what = f"{type(error).__name__}: {error}, raised by {place_of(error)}"
+        what = readable(f"{type(error).__name__}: {error}"[:_LONGEST_REASON])
+        what = f"{_place_in_score(error)}: {what}, raised by {place_of(error)}"
         raise Unreadable("bad-musicxml", f"{name}: music21 cannot read it: {what}") from error
 
 
@@ -94,20 +112,25 @@ def _unpacked(data: bytes, name: str) -> bytes:
     return archive.read(scores[0], LARGEST_SCORE)
 
 
-def _music21_score(text: str) -> Any:
+def _importer() -> Any:
     try:
         from music21.musicxml.xmlToM21 import MusicXMLImporter
     except ModuleNotFoundError as error:
         raise MissingExtra("music21", "music21") from error
-    importer = MusicXMLImporter()
-    importer.xmlText = text
-    importer.parseXMLText()
-    return importer.stream
+    return MusicXMLImporter()
+
+
+def _place_in_score(error: BaseException) -> str:
+    """Where music21 stumbled, told from what its functions held."""
+    held: dict[str, Any] = {}
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        held |= frame.f_locals
+    return place(held["mxPart"], held.get("mxMeasure")) if "mxPart" in held else "the score"
 
 
 def _piece(score: Any, name: str, tempo: float) -> Piece:
     parts = list(score.parts)
-    rows = [(*note, track) for track, part in enumerate(parts) for note in _part_notes(part)]
+    rows = [(*note, track) for track, part in enumerate(parts) for note in _part_notes(part, name)]
     start, end, pitch, track = zip(*rows, strict=True) if rows else ((), (), (), ())
     first = parts[0].flatten() if parts else score.flatten()
     times = ((_ticks(item.offset), item.numerator, item.denominator) for item in first["TimeSignature"])
@@ -124,7 +147,7 @@ def _piece(score: Any, name: str, tempo: float) -> Piece:
     )
 
 
-def _part_notes(part: Any) -> list[tuple[int, int, int]]:
+def _part_notes(part: Any, name: str) -> list[tuple[int, int, int]]:
     """Start tick, end tick and sounding pitch of every note of a part, ties joined; a chord is notes at one start."""
     if any(one.transposition for one in part.recurse().getElementsByClass("Instrument")):
         part = part.toSoundingPitch()
@@ -132,10 +155,17 @@ def _part_notes(part: Any) -> list[tuple[int, int, int]]:
     last: dict[int, int] = {}
     for sound in part.flatten().notes:
         start, end = _ticks(sound.offset), _ticks(sound.offset + sound.duration.quarterLength)
+        if not 0 <= start <= end <= MOST_QUARTERS * TICKS_PER_QUARTER:
+            what = f"a note ends at quarter {end // TICKS_PER_QUARTER:,}; scores are read up to {MOST_QUARTERS:,}"
+            raise Unreadable("too-long", f"{name}: {_bar_of(sound, part)}: {what}. Mend its <duration>, or give less.")
         if end <= start:
             continue
         for note in getattr(sound, "notes", (sound,)):
             continues = note.tie is not None and note.tie.type in ("stop", "continue")
+            # music21 moves what is too high or low by octaves, until it is a pitch of MIDI.
+            for number in (each.ps for each in note.pitches if not -0.5 <= each.ps < 127.5):
+                what = f"{_bar_of(sound, part)}: the pitch {number:g} is outside 0 to 127"
+                raise Unreadable("bad-musicxml", f"{name}: {what}. Mend its octave, or the transposition of its part.")
             for pitch in sorted(each.midi for each in note.pitches):
                 before = joined[last[pitch]] if continues and pitch in last else None
                 if before is not None and before[1] == start:
@@ -144,6 +174,10 @@ def _part_notes(part: Any) -> list[tuple[int, int, int]]:
                     last[pitch] = len(joined)
                     joined.append((start, end, pitch))
     return joined
+
+
+def _bar_of(sound: Any, part: Any) -> str:
+    return f"part {str(part.partName)[:40]!r}, measure {sound.measureNumber}"
 
 
 def _ticks(quarters: Any) -> int:

@@ -178,6 +178,8 @@ def _made_from(settings: Sampling, piece: Piece | None, loaded: Loaded) -> tuple
     if settings.given_length:
         raise UsageError(f"--given-length: {loaded.run.name} fills a score; --length says how much of it")
     given = keeping_voices(piece, parse_voices(settings.voices, VOICES), len(VOICES))
+    stay = [name for voice, name in enumerate(VOICES) if (given.notes.track == voice).any()]
+    tell(f"--given: {', '.join(stay)} as given, the other voices are made (--voices says which tracks are which)")
     if settings.length or settings.note >= 0:
         return length, given
     return max(1, len(loaded.representation.cells(given))), given

@@ -41,6 +41,8 @@ SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 STEPS_PER_QUARTER = GRIDS["16th"]
 LARGEST_FILE = 16 << 20
 """Bytes; the published file has 1.7 million."""
+MOST_CHORALES = 10_000
+"""The published file has 382. A list of numbers has millions of entries, and each would become an item."""
 _DEPTH = 4
 _SAME_STEPS = 64
 _SILENCE = -1
@@ -151,6 +153,9 @@ def _file(data: bytes, path: str) -> dict[str, list[Any]]:
     for name, chorales in lists.items():
         if not isinstance(chorales, list):
             raise InputError(f"{path}: {name!r} is no list of chorales but {type(chorales).__name__}.")
+    count = sum(map(len, lists.values()))
+    if count > MOST_CHORALES:
+        raise InputError(f"{path}: {count:,} chorales, of which at most {MOST_CHORALES:,} are read.")
     return lists
 
 
@@ -172,7 +177,7 @@ def _cells(chorale: Any, name: str) -> Cells:
     for number, step in enumerate(chorale):
         if not isinstance(step, list) or len(step) != len(VOICES) or not all(map(_is_pitch, step)):
             raise Unreadable(
-                "bad-chorale", f"{name}: sixteenth {number} is {str(step)[:60]}, not four whole numbers from -1 to 127"
+                "bad-chorale", f"{name}: sixteenth {number} is {step!r:.60}, not four whole numbers from -1 to 127"
             )
     cells = np.array(chorale)
     return np.where(cells == _SILENCE, REST, cells).astype(np.uint8)
@@ -187,7 +192,8 @@ def _items(root: str, groups: Any) -> Iterator[Item]:
     try:
         lists = _file(_data(root), path)
     except InputError as error:
-        raise InputError(f"{error} Give --input {FILE}, or the folder that holds it.") from error
+        what = str(error).removesuffix(".")
+        raise InputError(f"{what}. Give --input {FILE}, or the folder that holds it.") from error
     for name, chorales in lists.items():
         for number, chorale in enumerate(chorales):
             part = f"{name}/{number:03d}"

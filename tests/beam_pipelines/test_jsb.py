@@ -200,12 +200,31 @@ def test_an_empty_chorale_is_quarantined(empty, tmp_path):
         '{"train": [[[NaN, 1, 2, 3]]], "valid": [], "test": []}',
         '{"train": [[[[1]]]], "valid": [], "test": []}',
         '{"train": ' + "[" * 500 + "]" * 500 + ', "valid": [], "test": []}',
+        '{"train": ' + "[" * 100_000,
+        '{"train": [[[1e999, 1, 2, 3]]], "valid": [], "test": []}',
+        '{"train": [[[1' + "0" * 5000 + ', 1, 2, 3]]], "valid": [], "test": []}',
+        '{"train": ["\\ud800"], "valid": [], "test": []}',
+        '{"\\u001b[2J": []}',
     ],
 )
 def test_a_file_of_another_shape_is_refused_by_its_name(text, tmp_path):
     (tmp_path / FILE).write_text(text)
     with pytest.raises(InputError, match=FILE):
         list(JSB.items(str(tmp_path)))
+
+
+def test_a_list_of_numbers_does_not_become_as_many_items(tmp_path):
+    write_file(tmp_path, valid=[0] * 100_000)
+    with pytest.raises(InputError, match=f"{FILE}: 100,002 chorales, of which at most 10,000 are read. Give --input"):
+        list(JSB.items(str(tmp_path)))
+
+
+def test_a_step_is_shown_in_letters_that_do_no_harm(tmp_path):
+    root = write_file(tmp_path, test=[["\x1b[2J\n\u202e" + "x" * 100_000]])
+    [item] = (item for item in JSB.items(root) if item.split == "test")
+    with pytest.raises(Unreadable, match=r"sixteenth 0 is '\\x1b\[2J\\n\\u202ex") as caught:
+        JSB.parse(item, root)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 200
 
 
 def test_a_folder_without_the_file_is_refused_with_what_to_give(tmp_path):

@@ -9,8 +9,10 @@ from random import Random
 import pytest
 
 from media.midi import read_midi
+from media.musicxml import read_musicxml
 from schemas.errors import Unreadable
 from tests.hostile.fuzz.midi_grammar import made_file
+from tests.hostile.fuzz.musicxml_grammar import made_score
 from tests.hostile.fuzz.run import ROOT, TARGETS, figures, shortest
 
 REGRESSIONS = Path(__file__).parent / "fuzz" / "regressions"
@@ -18,6 +20,8 @@ KEPT = sorted(path.relative_to(REGRESSIONS).as_posix() for path in REGRESSIONS.g
 
 
 def target(name):
+    if name == "musicxml":
+        pytest.importorskip("music21")
     return importlib.import_module(f"tests.hostile.fuzz.{name}")
 
 
@@ -49,6 +53,17 @@ def test_the_grammar_gets_past_the_first_checks_of_a_file():
         except Unreadable as error:
             reasons.add(error.reason)
     assert accepted > 20 and {"damaged-midi", "bad-format", "bad-division"} <= reasons
+
+
+def test_the_grammar_of_scores_gets_past_the_first_checks_of_a_file():
+    pytest.importorskip("music21")
+    refusals, accepted = [], 0
+    for number in range(100):
+        try:
+            accepted += len(read_musicxml(made_score(Random(number)), "made").notes) > 0
+        except Unreadable as error:
+            refusals.append(str(error))
+    assert accepted > 20 and any("outside 0 to 127" in refusal for refusal in refusals)
 
 
 def test_an_input_is_made_short_while_it_still_does_what_it_did():

@@ -37,7 +37,8 @@ def needs(manifest: Manifest, voices: int) -> list[Difference]:
     """What keeps a dataset from being used: it must hold windows of tokens of one length, in as many voices."""
     tokens = manifest.features.get("tokens")
     if tokens is None or not {"start_token", "piece_tokens"} <= manifest.features.keys():
-        return [Difference("representation", "tokens", manifest.representation, "--representation events")]
+        remedy = "--representation raster" if voices else "--representation events"
+        return [Difference("representation", "tokens", manifest.representation, remedy)]
     if len(tokens.shape) != 1 or not tokens.shape[0]:
         return [
             Difference(

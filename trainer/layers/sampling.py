@@ -63,9 +63,7 @@ class Sampler:
         if not 0 < self.gibbs_rate <= 1:
             raise UsageError(f"--gibbs-rate {self.gibbs_rate}: must be above 0 and at most 1")
         if not self.temperature > 0:
-            raise UsageError(
-                f"--temperature {self.temperature}: must be above 0; the likeliest token is --sampler greedy"
-            )
+            raise UsageError(f"--temperature {self.temperature}: must be above 0; runs on tokens have --sampler greedy")
         if self.top_k < 1:
             raise UsageError(f"--top-k {self.top_k}: must be 1 or more")
         if not 0 < self.top_p <= 1:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -14,6 +13,7 @@ from schemas.naming import shard_name
 from schemas.representations import from_settings
 from schemas.representations.events import Events
 from schemas.settings import to_json
+from tests.hostile.fuzz.json_damage import change
 from trainer.spans import make_fields
 
 LONGEST = 1 << 14
@@ -97,33 +97,5 @@ def mutated(data: bytes, draw: Random, plain: Callable[[bytes], bytes]) -> bytes
     if not isinstance(values, dict) or chance < 0.35:
         values = _valid()
     for _ in range(draw.choice((1, 1, 1, 2, 4))):
-        _change(values, draw)
+        change(values, draw, HOSTILE)
     return json.dumps(values).encode()
-
-
-def _change(values: Any, draw: Random) -> None:
-    """Changes something in a JSON object or list, anywhere below it."""
-    while True:
-        key = _some_key(values, draw)
-        inner = values[key] if key is not None else None
-        if not isinstance(inner, (dict, list)) or not inner or draw.random() < 0.2:
-            break
-        values = inner
-    # Copies, or the document would hold itself.
-    hostile, inner = deepcopy(draw.choice(HOSTILE)), deepcopy(inner)
-    if isinstance(values, dict):
-        if key is not None and draw.random() < 0.15:
-            values.pop(key)
-        elif draw.random() < 0.1:
-            values[draw.choice(("key", "surplus", "a b", "x" * 300))] = inner
-        elif key is not None:
-            values[key] = hostile
-    elif key is None or draw.random() < 0.3:
-        values.append(inner if draw.random() < 0.7 else hostile)
-    else:
-        values[key] = hostile
-
-
-def _some_key(values: Any, draw: Random) -> Any:
-    places = list(values) if isinstance(values, dict) else list(range(len(values)))
-    return draw.choice(places) if places else None

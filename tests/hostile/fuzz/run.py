@@ -1,6 +1,6 @@
 """Fuzzes the readers one after the other and says what was tried and found.
 
-    python -m tests.hostile.fuzz.run [--seconds 60] [--target midi|tfrecord|manifest] [--folder .fuzz] [--json]
+    python -m tests.hostile.fuzz.run [--seconds 60] [--target NAME] [--folder .fuzz] [--json]
 
 The folder keeps the corpus of each target, from which the next run goes on, and what was found. Exit code 1 where
 anything was: mend it, and put the input into tests/hostile/fuzz/regressions/TARGET/, where the tests replay it.
@@ -18,7 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))
-TARGETS = ("midi", "tfrecord", "manifest")
+TARGETS = ("midi", "tfrecord", "manifest", "musicxml", "jsb")
 MEGABYTES = 600
 """Most memory that a reader may need, interpreter, NumPy and the fuzzer's corpus included."""
 SECONDS_FOR_ONE = 10
