@@ -39,8 +39,6 @@ _KEPT = {
 }
 """Element -> those in it that are read."""
 _SAYING = {"key": "fifths", "time": "beats"}
-_OF_WHOLE_BARS = ("whole", "breve")
-"""By these music21 knows a rest that is as long as its bar, whatever length it names."""
 _ATTRIBUTES = ("id", "number", "type", "measure")
 _DEEPEST = 64
 _LONGEST_TEXT = 1000
@@ -155,14 +153,11 @@ class _Tree:
             self.staves.add(element.get("number", ""))
         if tag == "time":
             self._count("pairs of beats", self._beats(element) ** 2)
-        if tag == "part":
+        elif tag == "part":
             self._end_part(element)
-        if tag == "transpose":
-            element = _in_semitones(element)
-        if tag == "clef":  # only its staff matters, and music21 stumbles over signs that it does not know
-            SubElement(element, "sign").text = "G"
-        if _is_needed(element):
-            self.open[-1].append(element)
+        shaped = _shaped(element)
+        if shaped is not None:
+            self.open[-1].append(shaped)
 
     def _beats(self, time: Any) -> int:
         texts, kinds = [(each.text or "").strip() for each in time.iter("beats")], len(time.findall("beat-type"))
@@ -199,13 +194,20 @@ class _Tree:
         return Unreadable(reason, f"{self.name}: line {self.parser.CurrentLineNumber}: {what}")
 
 
-def _is_needed(element: Any) -> bool:
-    if element.tag == "note":
-        return element.find("grace") is None  # which has no length
-    if element.tag == "type":
-        return (element.text or "").strip() in _OF_WHOLE_BARS
-    # A key may be a list of single signs, and a time none at all: nothing here can say so.
-    return element.tag not in _SAYING or element.find(_SAYING[element.tag]) is not None
+def _shaped(element: Any) -> Any:
+    """The element as music21 reads it without stumbling, or None where nothing of it is needed."""
+    if element.tag == "note" and element.find("grace") is not None:
+        return None  # it has no length
+    if element.tag == "note" and element.find("rest") is None:
+        # Of a rest they say whether it is as long as its bar.
+        element[:] = [each for each in element if each.tag not in ("type", "dot")]
+    elif element.tag == "clef":
+        SubElement(element, "sign").text = "G"  # only its staff is asked for
+    elif element.tag == "transpose":
+        return _in_semitones(element)
+    elif element.tag in _SAYING and element.find(_SAYING[element.tag]) is None:
+        return None  # a key of single signs, or no time at all: nothing here can say so
+    return element
 
 
 def _in_semitones(transpose: Any) -> Any:

@@ -176,6 +176,13 @@ def test_what_does_not_sound_is_not_shown_to_music21():
     assert starts_and_ends(adorned) == starts_and_ends(score_of([note(), note()])) == [(0, 4), (4, 8)]
 
 
+def test_a_rest_is_as_long_as_its_bar_only_if_no_type_says_how_long_it_is():
+    pytest.importorskip("music21")
+    upbeat = '<note><rest measure="yes"/><duration>1</duration>{}</note>'
+    assert starts_and_ends(score_of([upbeat.format("<type>quarter</type>"), note()])) == [(1, 5)]
+    assert starts_and_ends(score_of([upbeat.format(""), note()])) == [(4, 8)]
+
+
 def test_a_note_that_names_no_staff_is_on_the_first_and_on_no_other():
     pytest.importorskip("music21")
     staves = '<staves>2</staves><clef number="1"><sign>G</sign></clef><clef number="2"><sign>?</sign></clef>'
