@@ -89,6 +89,7 @@ lock:
 	uv pip compile --universal --generate-hashes --python-version 3.11 --no-emit-package pyaudio requirements.in -o requirements.lock
 	uv pip compile --universal --generate-hashes --python-version 3.11 requirements-fuzz.in -o requirements-fuzz.lock
 	uv pip compile --universal --generate-hashes --python-version 3.11 requirements-tools.in -o requirements-tools.lock
+	uv pip compile --universal --generate-hashes --python-version 3.11 benchmarks/requirements-torch.in -o benchmarks/requirements-torch.lock
 
 $(TOOLS_STAMP):
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11, 3.12 or 3.13 is needed and none is on the PATH" >&2; exit 1; }

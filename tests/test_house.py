@@ -70,7 +70,10 @@ def test_the_lock_pins_what_setup_py_and_requirements_in_name() -> None:
     "document",
     [
         "SECURITY.md",
-        *(f"docs/{name}.md" for name in ("reliability", "formats", "measures", "reading-shards", "results")),
+        *(
+            f"docs/{name}.md"
+            for name in ("reliability", "formats", "measures", "reading-shards", "results", "training")
+        ),
     ],
 )
 def test_every_file_that_a_document_names_is_there(document: str) -> None:

@@ -21,12 +21,13 @@ from trainer.checkpoint import Checkpoints
 from trainer.course import Course, Place, advance, restore, save, step_seed, stream
 from trainer.divergence import DIVERGED, diverged
 from trainer.loaded import CONFIG
+from trainer.meeting import Stopping
 from trainer.order import order
 from trainer.profiling import Profile
 from trainer.saving import Saving
 from trainer.schedule import schedule_of
 from trainer.summaries import Summaries, decoded
-from trainer.together import Stopping, Together
+from trainer.together import Together
 from trainer.watch import NotFinite, Watch
 
 SAMPLES = "samples"

@@ -48,9 +48,10 @@ class Dismissed(Exception):
 
 
 class Stopping(Protocol):
-    """Whether this process was asked to stop."""
+    """Whether this process was asked to stop, and whether it was a person at the keyboard."""
 
     requested: bool
+    by_hand: bool
 
 
 def meet(processes: Processes, seconds: float, asked: Asked, stop: Stopping | None = None) -> None:
@@ -132,7 +133,22 @@ def _gathered(server: socket.socket, processes: Processes, until: Patience) -> C
         server.settimeout(left)
         with contextlib.suppress(TimeoutError):
             _welcome(server.accept()[0], processes, came)
+        for number in [number for number, (connection, _) in came.items() if _hung_up(connection)]:
+            came.pop(number)[0].close()
     return came
+
+
+def _hung_up(connection: socket.socket) -> bool:
+    """Whether the other process went away again: it has nothing more to say, so only its end can be read."""
+    connection.settimeout(0)
+    try:
+        return not connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    finally:
+        connection.settimeout(_SECONDS_TO_ANSWER)
 
 
 def _welcome(connection: socket.socket, processes: Processes, came: Came) -> None:

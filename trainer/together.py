@@ -8,21 +8,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from trainer.devices import Processes
+from trainer.meeting import Stopping
 from trainer.task import STOPPING
 
 STEPS_LATE = 2
-
-
-class Stopping(Protocol):
-    """Whether this process was asked to stop, and whether it was a person at the keyboard."""
-
-    requested: bool
-    by_hand: bool
 
 
 class Together:

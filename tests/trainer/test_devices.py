@@ -207,7 +207,8 @@ def test_an_address_that_is_taken_is_told():
             meet(Processes(2, 0, f"127.0.0.1:{port}"), 1, SAME)
 
 
-def test_one_that_was_started_again_while_others_are_awaited_is_there_once(address):
+@pytest.mark.parametrize("last", [1, 2])
+def test_one_that_was_started_again_while_others_are_awaited_is_there_once(address, last):
     host, port = address.split(":")
     told = {}
 
@@ -228,9 +229,10 @@ def test_one_that_was_started_again_while_others_are_awaited_is_there_once(addre
     for thread in threads:
         thread.start()
     threads[1].join()
-    threads += [threading.Thread(target=one, args=(number,)) for number in (1, 2)]
+    threads += [threading.Thread(target=one, args=(number,)) for number in (3 - last, last)]
     for thread in threads[2:]:
         thread.start()
+        threading.Event().wait(0.3)  # so that the last one is the one who is missed
     for thread in (threads[0], *threads[2:]):
         thread.join()
     assert told == {0: "", 1: "", 2: ""}
