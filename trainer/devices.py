@@ -103,6 +103,15 @@ class Launch:
         if self.coordinator:
             address_of(self.coordinator)
 
+    def check_profile(self, steps: int) -> None:
+        """Raises UsageError for a profile that goes on after a run of so many steps has ended."""
+        stop = parse_steps(self.profile)[1]
+        if stop > steps:
+            raise UsageError(
+                f"--profile {self.profile}: the run has {steps} steps, counted from 0 to {steps - 1}. "
+                f"Take at most {steps} for the last number, or more --steps."
+            )
+
 
 def parse_steps(text: str) -> tuple[int, int]:
     """`20:25` -> (20, 25): steps 20 to 24, counted from 0. Raises ValueError for anything else; "" is (0, 0)."""

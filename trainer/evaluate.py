@@ -12,24 +12,22 @@ and the pieces whose tune is in train too are told apart. Runs that guess cells 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from media.storage import write_atomic
-from schemas.errors import InputError, UsageError
+from schemas.errors import InputError
 from schemas.grid import REST, VOICES
 from schemas.hashing import canonical_json
 from schemas.manifest import Manifest
-from schemas.naming import SPLITS, Key
-from schemas.settings import setting, to_json
+from schemas.naming import Key
+from schemas.settings import to_json
 from schemas.tokens import real_length
 from schemas.window import TOKENS, layout_of
 from trainer import cells
-from trainer.config import ON_CORRUPT
+from trainer.evaluation import PROTOCOLS, Evaluation
 from trainer.metrics.likelihood import bigram_counts, bigram_nats
 from trainer.metrics.ngram import floors
 from trainer.metrics.scores import group, of_cells, summary
@@ -43,126 +41,76 @@ if TYPE_CHECKING:
     from trainer.loaded import Loaded
     from trainer.pieces import Whole
 
-PROTOCOLS = ("segment", "sliding")
-"""Of tokens; those of cells are `trainer.cells.PROTOCOLS`."""
 TOKENS_AT_ONCE = 8192  # attention needs memory for the square of a window
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What is scored, and how."""
-
-    data: str = setting("", help="dataset; without it the one that the run was trained on", metavar="DIR")
-    split: str = setting("validation", help="which pieces; of train the originals alone", choices=SPLITS)
-    checkpoint: str = setting("best", help="best, last, or a step", metavar="best|last|N")
-    protocol: str = setting(
-        "",
-        help="tokens: segment: windows apart; sliding: windows that overlap; cells: masked: the training loss; "
-        "orderless, chronological: cell after cell; framewise: step after step; without it the first the run can do",
-        choices=("", *PROTOCOLS, *cells.PROTOCOLS),
-    )
-    window: int = setting(0, help="tokens or steps that are read at once; 0 takes the trained length")
-    hop: int = setting(0, help="sliding: tokens from one window to the next; 0 takes half the window")
-    batch: int = setting(0, help="windows that are scored at once; 0 takes as many as hold 8,192 tokens or 2,048 steps")
-    orders: int = setting(5, help="cells: random orders whose likelihoods are averaged, or masks of each window")
-    limit: int = setting(0, help="cells: only the first so many pieces by name; 0 takes all")
-    on_corrupt: str = setting(
-        "fail", help="skip leaves out, and names, pieces with records that are not what was written", choices=ON_CORRUPT
-    )
-    allow_longer: bool = setting(False, help="read windows longer than the trained length with rotary positions")
-
-    def __post_init__(self) -> None:
-        for name, least in (("window", 0), ("hop", 0), ("batch", 0), ("orders", 1), ("limit", 0)):
-            if getattr(self, name) < least:
-                raise UsageError(f"--{name} {getattr(self, name)}: must be {least} or more")
-        if self.hop and self.protocol != "sliding":
-            raise UsageError("--hop belongs to --protocol sliding: other windows do not overlap")
-        if self.window and self.hop > self.window:
-            raise UsageError(f"--hop {self.hop} is larger than --window {self.window}: tokens would be skipped")
-
-    def for_kind(self, known: tuple[str, ...], what: str) -> Evaluation:
-        """These settings for a run that can be scored so; `what` names it. Raises UsageError for another protocol."""
-        if not self.protocol:
-            return replace(self, protocol=known[0]).for_kind(known, what)
-        if self.protocol not in known:
-            raise UsageError(f"--protocol {self.protocol}: {what} is scored with one of {', '.join(known)}")
-        of_tokens = known is PROTOCOLS
-        for name in ("orders", "limit") if of_tokens else ("allow_longer",):
-            if getattr(self, name) != getattr(Evaluation, name):
-                kind = "cells" if of_tokens else "tokens"
-                raise UsageError(
-                    f"--{name.replace('_', '-')} belongs to runs on {kind}, which {what} is not: leave it out"
-                )
-        return self
-
-    def apart(self) -> str:
-        """What the name of a result says of settings that make it less than the whole: "-limit3"; "" by default."""
-        names = ("limit",) if self.protocol == "chronological" else ("orders", "limit")
-        return "".join(
-            f"-{name}{getattr(self, name)}" for name in names if getattr(self, name) != getattr(Evaluation, name)
-        )
-
-    def cut(self, trained: int, longest: int | None) -> tuple[int, int]:
-        """Window and hop, tokens. Raises UsageError for a window that the positions of the run do not reach."""
-        window = self.window or trained
-        if longest is not None and window > longest and not self.allow_longer:
-            raise UsageError(
-                f"--window {window}: this run has rotary positions and was trained on {longest} tokens; longer ones "
-                f"score badly. Take at most {longest} (--protocol sliding gives more context), or --allow-longer."
-            )
-        hop = window if self.protocol != "sliding" else self.hop or max(1, window // 2)
-        if hop > window:
-            raise UsageError(f"--hop {hop} is larger than the window of {window}: tokens would be skipped")
-        return window, hop
 
 
 def evaluate(run: str, settings: Evaluation) -> dict[str, Any]:
     """Scores, writes `<run>/evaluations/<split>-<step>-<protocol>.json`, and returns what it holds.
 
-    Keras must not have been imported yet: the run says on which backend it was trained.
+    The name says too what was not as usual: `test-3000-sliding-window128-hop16.json`, `…-data1a2b3c4d` for a dataset
+    that the run was not trained on (its fingerprint). Keras must not have been imported yet: the run says on which
+    backend it was trained.
 
     Raises:
-        UsageError: the run has no such checkpoint, the dataset has no such split or does not fit, or the window is
-            too long.
+        UsageError: the run has no such checkpoint, the dataset has no such split or does not fit, the window is too
+            long, or something else is in the place of the result.
         InputError: the dataset is not there or is not whole.
+        MachineError: the result cannot be written.
     """
     from trainer.loaded import load_run
     from trainer.pieces import dataset_of
 
     loaded = load_run(run, settings.checkpoint)
     folder, manifest = dataset_of(loaded, settings.data)
-    step, is_tokens = loaded.saved.step, layout_of(manifest.features) == TOKENS
+    is_tokens, trained = layout_of(manifest.features) == TOKENS, loaded.model.window
     settings = settings.for_kind(PROTOCOLS if is_tokens else cells.PROTOCOLS, loaded.run.name)
+    window, hop = settings.cut(trained, loaded.task.longest(loaded.model) if is_tokens else trained)
+    path = settings.file(run, _name(loaded, manifest, settings))
+    if is_tokens:
+        figures = _of_tokens(loaded, folder, manifest, settings, window, hop)
+    else:
+        figures = _of_cells(loaded, folder, manifest, settings, window)
     result = {
-        "run": loaded.run.name,
-        "step": step,
-        "representation": manifest.representation,
-        "representation_settings": dict(manifest.settings),
-        "data_fingerprint": manifest.fingerprint,
-        **{
-            name: value
-            for name, value in to_json(settings).items()
-            if name in ("split", "checkpoint", "protocol", "on_corrupt", "allow_longer")
-        },
-        **(_of_tokens if is_tokens else _of_cells)(loaded, folder, manifest, settings),
+        **_asked(loaded, manifest, settings),
+        "window": window,
+        "hop": hop,
+        **figures,
     }
-    path = os.path.join(run, "evaluations", f"{settings.split}-{step}-{settings.protocol}{settings.apart()}.json")
     write_atomic(path, (json.dumps(json.loads(canonical_json(result)), indent=1) + "\n").encode())
     return {**result, "file": path}
 
 
-def _of_tokens(loaded: Loaded, folder: str, manifest: Manifest, settings: Evaluation) -> dict[str, Any]:
+def _name(loaded: Loaded, manifest: Manifest, settings: Evaluation) -> str:
+    """The name of the file of a result."""
+    other = "" if manifest.fingerprint == loaded.saved.data else f"-data{manifest.fingerprint[:8]}"
+    apart = settings.apart(loaded.model.window)
+    return f"{settings.split}-{loaded.saved.step}-{settings.protocol}{apart}{other}.json"
+
+
+def _asked(loaded: Loaded, manifest: Manifest, settings: Evaluation) -> dict[str, Any]:
+    """What a result says of what was asked, and of what."""
+    asked = to_json(settings)
+    return {
+        "run": loaded.run.name,
+        "step": loaded.saved.step,
+        "representation": manifest.representation,
+        "representation_settings": dict(manifest.settings),
+        "data_fingerprint": manifest.fingerprint,
+        **{name: asked[name] for name in ("split", "checkpoint", "protocol", "on_corrupt", "allow_longer")},
+    }
+
+
+def _of_tokens(
+    loaded: Loaded, folder: str, manifest: Manifest, settings: Evaluation, window: int, hop: int
+) -> dict[str, Any]:
     """The figures of a run that predicts the next token, and what was left out."""
     representation, model = loaded.representation, loaded.model
-    window, hop = settings.cut(model.window, loaded.task.longest(model))
     readers = _readers(folder, manifest, settings)
     wholes, left_out, unnamed = _wholes(readers[0], settings.split)
     parts = [part for whole in wholes for part in segments(whole.copy, whole.tokens, window, hop)]
     batch = settings.batch or max(1, TOKENS_AT_ONCE // window)
     scored = list(score(model, loaded.task, parts, window, batch))
     return {
-        "window": window,
-        "hop": hop,
         **summary(_rows(parts, scored, wholes, readers[1], representation), settings.protocol, window),
         **_of_voices(parts, scored, wholes, readers[1], representation),
         "corrupt_records": _corrupt_records(settings.split, *readers),
@@ -171,14 +119,14 @@ def _of_tokens(loaded: Loaded, folder: str, manifest: Manifest, settings: Evalua
     }
 
 
-def _of_cells(loaded: Loaded, folder: str, manifest: Manifest, settings: Evaluation) -> dict[str, Any]:
+def _of_cells(loaded: Loaded, folder: str, manifest: Manifest, settings: Evaluation, window: int) -> dict[str, Any]:
     """The figures of a run that guesses cells, and what was left out; for a causal protocol n-grams beside it."""
     from trainer.pieces import pieces
 
     readers = _readers(folder, manifest, settings)
     wholes, left_out, unnamed = _wholes(readers[0], settings.split)
     chosen = {whole.copy: whole.tokens for whole in wholes[: settings.limit or None]}
-    window, how = settings.window or loaded.model.window, (settings.protocol, settings.orders, settings.batch)
+    how = settings.protocol, settings.orders, settings.batch
     result = cells.evaluate_cells(loaded.task, loaded.model, chosen, window, *how)
     if settings.protocol == "chronological":
         learnt = [

@@ -63,6 +63,7 @@ def train(
     """
     began, launch = time.monotonic(), launch or Launch()
     run = replace(run, settings=replace(run.settings, backend=choose(run.settings.backend)))
+    launch.check_profile(run.settings.steps)
     manifest = read_manifest(data)
     check_needs(run, manifest, data)
     config = configuration(run, manifest, data)

@@ -58,6 +58,8 @@ def road(tmp_path_factory):
         "allowed": f"evaluate {root}/run --window 65 --allow-longer",
         "segment": f"evaluate {root}/run --json",
         "table": f"evaluate {root}/run",
+        "elsewhere": f"evaluate {root}/run --window 32 --output {root}/scores --json",
+        "no evaluation": f"evaluate {root}/run --output {root}/run/config.json",
         "missing step": f"evaluate {root}/run --checkpoint 7",
         "missing split": f"evaluate {root}/run --split test",
         "sample": f"sample {root}/run --output {root}/one --count 2 --length 64 --json",
@@ -121,6 +123,23 @@ def test_another_dataset_of_the_same_tokens_can_be_scored(road):
     assert made(road, "other")["window"] == 64
 
 
+def test_what_is_scored_in_another_way_leaves_the_usual_result_alone(road):
+    found = {path.name for path in (road[0] / "run" / "evaluations").iterdir()}
+    step, last = made(road, "segment")["step"], made(road, "sliding")["step"]
+    data = made(road, "other")["data_fingerprint"][:8]
+    assert found == {
+        f"validation-{step}-segment.json", f"validation-{step}-segment-window65.json",
+        f"validation-{last}-sliding-window32.json", f"validation-{step}-segment-data{data}.json",
+    }  # fmt: skip
+    assert (made(road, "sliding")["window"], made(road, "sliding")["hop"]) == (32, 16)
+
+
+def test_a_result_can_be_written_beside_the_run(road):
+    elsewhere = made(road, "elsewhere")
+    assert elsewhere["file"] == f"{road[0]}/scores/validation-{elsewhere['step']}-segment-window32.json"
+    assert json.loads(Path(elsewhere["file"]).read_text())["hop"] == 32
+
+
 def test_a_person_sees_a_table(road):
     assert road[1]["table"]["code"] == 0
     for words in ("nats per token", "nats per note", "bits per second of music", "bigram counted on train", "segment"):
@@ -131,6 +150,7 @@ def test_a_person_sees_a_table(road):
     ("name", "words"),
     [
         ("longer", "--allow-longer"),
+        ("no evaluation", "--output"),
         ("missing step", "--checkpoint 7"),
         ("missing split", "'test'"),
         ("existing", "--overwrite"),

@@ -5,8 +5,9 @@ from math import log
 import numpy as np
 import pytest
 
-from schemas.errors import UsageError
-from trainer.evaluate import PROTOCOLS, Evaluation
+from schemas.errors import MachineError, UsageError
+from trainer import cells
+from trainer.evaluation import PROTOCOLS, Evaluation, check_place
 from trainer.metrics.copying import longest_copied_runs
 from trainer.metrics.likelihood import NOTHING, Likelihood, bigram_counts, bigram_nats
 from trainer.metrics.scores import group, of_cells, summary
@@ -164,11 +165,58 @@ def test_style_compares_means_and_leaves_silence_out():
     assert differences([low], []) == {}
 
 
-def test_settings_of_the_other_kind_of_run_are_refused_and_a_part_does_not_take_the_name_of_the_whole():
-    cells = ("masked", "orderless")
-    assert Evaluation().for_kind(PROTOCOLS, "run").apart() == ""
-    assert Evaluation(limit=3, orders=2).for_kind(cells, "run").apart() == "-orders2-limit3"
+def test_settings_of_the_other_kind_of_run_are_refused():
+    assert Evaluation().for_kind(PROTOCOLS, "run").protocol == "segment"
+    assert Evaluation(limit=3, allow_longer=True).for_kind(cells.PROTOCOLS, "run").protocol == "masked"
     with pytest.raises(UsageError, match="--limit belongs to runs on cells"):
         Evaluation(limit=3).for_kind(PROTOCOLS, "run")
-    with pytest.raises(UsageError, match="--allow-longer belongs to runs on tokens"):
-        Evaluation(allow_longer=True).for_kind(cells, "run")
+
+
+@pytest.mark.parametrize(
+    ("asked", "apart"),
+    [
+        ({"protocol": "segment"}, ""),
+        ({"protocol": "segment", "window": 256}, ""),
+        ({"protocol": "segment", "window": 128}, "-window128"),
+        ({"protocol": "sliding", "window": 128}, "-window128"),
+        ({"protocol": "sliding", "hop": 128}, ""),
+        ({"protocol": "sliding", "window": 128, "hop": 128}, "-window128-hop128"),
+        ({"protocol": "orderless", "limit": 3, "orders": 2}, "-orders2-limit3"),
+        ({"protocol": "chronological", "orders": 2}, ""),
+    ],
+)
+def test_what_was_scored_in_another_way_has_another_name(asked, apart):
+    assert Evaluation(**asked).apart(trained=256) == apart
+
+
+def test_windows_of_cells_beyond_the_trained_length_are_refused_unless_told():
+    with pytest.raises(UsageError, match="--window 65: this run was trained on 64 steps.*--allow-longer"):
+        Evaluation(protocol="masked", window=65).cut(64, 64)
+    assert Evaluation(protocol="masked", window=65, allow_longer=True).cut(64, 64) == (65, 65)
+
+
+def test_a_result_goes_into_the_run_or_into_a_file_or_a_folder_that_is_named(tmp_path):
+    run, folder = str(tmp_path / "run"), str(tmp_path / "scores")
+    assert Evaluation().file(run, "one.json") == f"{run}/evaluations/one.json"
+    assert Evaluation(output=folder).file(run, "one.json") == f"{folder}/one.json"
+    assert Evaluation(output=f"{folder}/mine.json").file(run, "one.json") == f"{folder}/mine.json"
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"run": "mine"}', None])
+def test_what_is_no_evaluation_is_not_overwritten(tmp_path, text):
+    path = tmp_path / "mine.json"
+    path.mkdir() if text is None else path.write_text(text)
+    with pytest.raises(UsageError, match=r"mine\.json: is there, and is no evaluation.*--output"):
+        check_place(str(path))
+
+
+def test_an_earlier_evaluation_is_overwritten(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text('{"run": "r", "step": 1, "split": "test", "protocol": "segment", "pieces": []}')
+    check_place(str(path))
+
+
+def test_a_place_that_cannot_be_written_to_is_told_before_anything_is_scored(tmp_path):
+    (tmp_path / "evaluations").write_text("a file")
+    with pytest.raises(MachineError, match="--output FILE or DIR"):
+        Evaluation().file(str(tmp_path), "one.json")

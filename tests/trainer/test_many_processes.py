@@ -182,6 +182,7 @@ def test_processes_with_other_settings_are_refused_by_name(data, tmp_path):
         (("--mesh", "rows=2"), "--mesh rows=2: 'rows=2' is no axis: write data=N"),
         (("--processes", "2", "--process-id", "0"), "without --coordinator"),
         (("--profile", "5"), "--profile 5: '5' are no steps: write FIRST:STOP"),
+        (("--profile", "90:3000"), "--profile 90:3000: the run has 20 steps, counted from 0 to 19. Take at most 20"),
     ],
 )
 def test_a_launch_that_cannot_be_is_a_sentence_with_what_to_type(flags, sentence, data, tmp_path):
