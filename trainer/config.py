@@ -43,6 +43,9 @@ class TrainSettings:
         metavar="data=N,model=M",
     )
     accumulate: int = setting(1, help="parts a batch is computed in, to save memory; must divide --batch")
+    remat: bool = setting(
+        False, help="compute the inside of each block again for the gradient instead of keeping it, to save memory"
+    )
     deterministic: bool = setting(
         False, help="same bits in every run on accelerators too, at some cost in speed; on a CPU this is always so"
     )

@@ -147,6 +147,24 @@ def twenty_steps_on_one_batch_lower_the_loss():
         assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3]), losses
 
 
+def blocks_that_are_computed_again_keep_the_same_averages_and_draw_the_same_dropout():
+    from trainer.backends import current
+    from trainer.backends.update import Update
+    from trainer.config import TrainSettings
+    from trainer.layers.initial import draw_initial
+
+    found = []
+    for remat in (False, True):
+        model = task_of("residual", dropout=0.3).build(features_of())
+        draw_initial(model, 3)
+        model.remat = remat
+        update = Update(model, task_of("residual").objectives(), TrainSettings(batch=4))
+        losses = [float(array(update(batch_of(cells_of(4)), 1e-2, step, (True,))["loss"])) for step in range(4)]
+        found.append([losses, *current().values(update.variables)])
+    for kept, again in zip(*found, strict=True):
+        np.testing.assert_allclose(again, kept, rtol=1e-4, atol=1e-5)
+
+
 def the_loss_does_not_change_with_padding_or_with_who_is_in_the_batch():
     cells, lengths = cells_of(6, seed=3), [16, 3, 9, 1, 16, 12]
     for kind in ("plain", "residual"):
@@ -439,6 +457,7 @@ def paths_of_variables_are_the_same_in_a_second_model_and_the_published_size_is_
 CHECKS = (
     every_weight_gets_a_gradient,
     twenty_steps_on_one_batch_lower_the_loss,
+    blocks_that_are_computed_again_keep_the_same_averages_and_draw_the_same_dropout,
     the_loss_does_not_change_with_padding_or_with_who_is_in_the_batch,
     what_hidden_cells_hold_changes_no_logits_and_what_visible_ones_hold_does,
     only_hidden_cells_enter_the_loss_each_example_by_its_mean,

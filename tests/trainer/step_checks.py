@@ -140,6 +140,20 @@ def penalty(data):
     return {"cubes": np.array(inner), "penalty": np.array(outer)}
 
 
+def forgotten_and_computed_again(data):
+    """Five losses with dropout, and the state after them, with what blocks computed kept and computed again."""
+    from trainer.backends import current
+
+    found = {}
+    for remat in (False, True):
+        update, batches = make_update(data, dropout=0.3)
+        update.model.remat = remat
+        losses = [float(update(next(batches), 1e-3, step, (True,))["loss"]) for step in range(5)]
+        state = [np.ravel(value).astype(np.float64) for value in current().values(update.variables)]
+        found |= {f"remat {remat} losses": np.array(losses), f"remat {remat} state": np.concatenate(state)}
+    return found
+
+
 def main():
     """Runs everything with the backend that is named."""
     from trainer.backends import current, set_backend
@@ -148,7 +162,7 @@ def main():
     set_backend(backend)
     current().prepare(deterministic=True)
     found = step_by_step(*make_update(data), np.load(states[0]) if states else None)
-    for check in (free, parts_of_a_batch, repeated_tokens, compiled_function, penalty):
+    for check in (free, parts_of_a_batch, repeated_tokens, compiled_function, penalty, forgotten_and_computed_again):
         found.update(check(data))
     np.savez(out, **found)
 

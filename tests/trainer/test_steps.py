@@ -74,6 +74,14 @@ def test_a_compiled_function_knows_new_weights_and_no_dropout(computed, backend)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_blocks_that_are_computed_again_draw_the_same_dropout_and_leave_the_same_weights(computed, backend):
+    found = computed[backend]
+    np.testing.assert_allclose(found["remat True losses"], found["remat False losses"], rtol=1e-6)
+    np.testing.assert_allclose(found["remat True state"], found["remat False state"], rtol=1e-4, atol=1e-5)
+    assert len(set(found["remat True losses"].tolist())) == 5
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_each_step_draws_a_dropout_of_its_own(computed, backend):
     assert len(set(computed[backend]["with dropout"].tolist())) == 3
 

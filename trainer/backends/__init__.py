@@ -9,6 +9,7 @@ Both offer the same functions, so that everything else is written once:
     compile_function(model, fn)            `fn(*arrays) -> tree` compiled, that only reads the model (scoring, sampling)
     gradients(fn, variables, state)        `fn() -> (scalar, tree)` -> ((scalar, tree), dense gradients)
     gradient(fn, x)                        of a scalar by a tensor, for penalties
+    recomputed(fn, variables, *inputs)     inside a step: `fn(*inputs)`, computed again for the gradient instead of kept
     join(processes, seconds)               meets the other processes, before anything is asked of a device
     has_fused_attention()                  whether attention without a bias may be one kernel
     is_lost_peer(error)                    whether a step failed because another process is gone

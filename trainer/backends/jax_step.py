@@ -202,6 +202,24 @@ def gradient(fn: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return jax.grad(fn)(x)
 
 
+def recomputed(fn: Callable[..., Tensor], variables: Sequence[Any], *inputs: Tensor) -> Tensor:
+    """Inside a step: `fn(*inputs)`, whose inner values are computed again for the gradient instead of kept.
+
+    `variables` are all that `fn` reads; what it assigns to those that do not train (seeds, averages) stays.
+    """
+    variables = list(variables)
+
+    def pure(values: list[Any], *arrays: Any) -> tuple[Tensor, list[Any]]:
+        with keras.StatelessScope(list(zip(variables, values, strict=True))) as scope:
+            out = fn(*arrays)
+        return out, [scope.get_current_value(item) for item in variables if not item.trainable]
+
+    out, after = jax.checkpoint(pure)([item.value for item in variables], *inputs)
+    for item, value in zip([item for item in variables if not item.trainable], after, strict=True):
+        item.assign(value)
+    return out
+
+
 def join(processes: Processes, seconds: int) -> None:
     """Meets the other processes of a run, before anything is asked of a device."""
     if processes.count == 1:

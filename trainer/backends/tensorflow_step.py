@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -168,6 +169,28 @@ def gradient(fn: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         tape.watch(x)
         value = fn(x)
     return tape.gradient(value, x)
+
+
+def recomputed(fn: Callable[..., Tensor], variables: Sequence[Any], *inputs: Tensor) -> Tensor:
+    """Inside a step: `fn(*inputs)`, whose inner values are computed again for the gradient instead of kept.
+
+    `variables` are all that `fn` reads; what it assigns to those that do not train (seeds, averages) stays.
+    """
+    variables, count = list(variables), len(inputs)
+    resting = [item for item in variables if not item.trainable]
+
+    def pure(*tensors: Tensor) -> tuple[Tensor, ...]:
+        values = [tf.cast(value, item.dtype) for item, value in zip(variables, tensors[count:], strict=True)]
+        with keras.StatelessScope(list(zip(variables, values, strict=True))) as scope:
+            out = fn(*tensors[:count])
+        return (out, *(tf.cast(scope.get_current_value(item), tf.float64) for item in resting))
+
+    # Seeds are integers, through which nothing can be differentiated; float64 holds every uint32.
+    given = [tf.cast(item.value, item.dtype if item.trainable else tf.float64) for item in variables]
+    out, *after = tf.recompute_grad(pure)(*inputs, *given)
+    for item, value in zip(resting, after, strict=True):
+        item.assign(tf.cast(value, item.dtype))
+    return out
 
 
 def join(processes: Processes, seconds: int) -> None:

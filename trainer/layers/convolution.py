@@ -14,6 +14,7 @@ from keras import ops
 
 from trainer.backends import current
 from trainer.layers.dropout import Dropout
+from trainer.layers.remat import InBlocks
 
 Tensor = Any
 _DECAY = 0.99
@@ -154,7 +155,7 @@ class Block(keras.layers.Layer):
         return self.dropout(ops.relu(y), training=training)
 
 
-class CellNetwork(keras.Model):
+class CellNetwork(InBlocks):
     """Logits of every cell's class: a pitch of the range, or, the last class, a rest.
 
     Args:
@@ -196,9 +197,7 @@ class CellNetwork(keras.Model):
         """See the class."""
         x = self._shown(classes, known * real[:, :, None])
         x = ops.relu(self.stem(x, real, training=training))
-        for block in self.blocks:
-            x = block(x, real, training=training)
-        x = ops.cast(x, "float32")
+        x = ops.cast(self.through(x, real, training=training), "float32")
         rows = ops.transpose(self.head(x), (0, 1, 3, 2))
         # A rest has no row: what speaks for it is seen in all rows at once.
         return ops.concatenate([rows, self.rest(ops.mean(x, axis=2))[..., None]], axis=-1)

@@ -16,6 +16,7 @@ from trainer.layers.attention import Cache, CausalAttention
 from trainer.layers.dropout import Dropout
 from trainer.layers.places import PlaceEmbedding
 from trainer.layers.positions import sinusoids
+from trainer.layers.remat import InBlocks
 
 Tensor = Any
 
@@ -63,7 +64,7 @@ class Block(keras.layers.Layer):
         return x if cache is None else (x, cache)
 
 
-class Decoder(keras.Model):
+class Decoder(InBlocks):
     """Logits of the next token.
 
     Args:
@@ -127,9 +128,7 @@ class Decoder(keras.Model):
         """See the class."""
         x = self._embed(tokens, start, position, training)
         if cache is None:
-            for block in self.blocks:
-                x = block(x, training=training)
-            return self.logits(self.norm(x))
+            return self.logits(self.norm(self.through(x, training=training)))
         caches = []
         for block, old in zip(self.blocks, cache, strict=True):
             x, new = block(x, cache=old, position=position)
