@@ -81,7 +81,7 @@ class Verify:
     """What `verify` demands."""
 
     against: str = setting("", help="another dataset: say where the two differ in records and features", metavar="OLD")
-    strict: bool = setting(False, help="groups that the corpus itself lets cross its splits are wrong, too")
+    strict: bool = setting(False, help="groups and copies that the corpus itself lets cross its splits are wrong, too")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Nothing is drawn at random: every factor is combined with every transposition, i
 all about it. Pieces outside train have one copy, the original.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,6 +39,11 @@ def variants_of(
     """The copies that a split has."""
     chosen = (tuple(transpositions), tuple(factors)) if split == "train" else ORIGINAL
     return Variants(*chosen, pitch_range)
+
+
+def from_original(semitones: int, factor: float) -> tuple[float, int, int]:
+    """How far a copy is from the original, for sorting: in time, then in pitch; a lower key before a higher one."""
+    return abs(math.log(factor)) if factor > 0 else math.inf, abs(semitones), semitones
 
 
 @dataclass(frozen=True)

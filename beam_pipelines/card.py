@@ -78,15 +78,27 @@ def _split_table(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _crossing(found: Mapping[str, Any]) -> Iterator[str]:
-    groups = found["crossing_groups"]
-    if not groups:
+    lines = [_plain(line) for line in crossing_lines(found)]
+    if not lines:
         return
     yield ""
-    yield f"The corpus itself lets {len(groups)} groups cross its splits; they are kept as published:"
+    yield f"The corpus itself lets {crossing_counts(found)} cross its splits; they are kept as published:"
     yield ""
-    yield from (f"- {_plain(group)}" for group in groups[:_MOST_GROUPS])
-    if len(groups) > _MOST_GROUPS:
-        yield f"- and {len(groups) - _MOST_GROUPS:,} more, all of them in manifest.json"
+    yield from (f"- {line}" for line in lines[:_MOST_GROUPS])
+    if len(lines) > _MOST_GROUPS:
+        yield f"- and {len(lines) - _MOST_GROUPS:,} more, all of them in manifest.json"
+
+
+def crossing_counts(found: Mapping[str, Any]) -> str:
+    """How much the corpus itself lets cross its splits, in words; "" for nothing."""
+    counts = (("group", len(found["crossing_groups"])), ("copy", len(found["crossing_copies"])))
+    plural = {"group": "groups", "copy": "copies"}
+    return " and ".join(f"{count:,} {noun if count == 1 else plural[noun]}" for noun, count in counts if count)
+
+
+def crossing_lines(found: Mapping[str, Any]) -> list[str]:
+    """What the corpus itself lets cross its splits, by name."""
+    return [*found["crossing_groups"], *(f"{name}, a copy of {keeper}" for name, keeper in found["crossing_copies"])]
 
 
 def _left_out(found: Mapping[str, Any]) -> Iterator[str]:

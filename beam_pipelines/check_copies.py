@@ -8,11 +8,11 @@ import os
 import struct
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from beam_pipelines.alignment import Copy
 from beam_pipelines.check_shard import Contents, Heard
-from beam_pipelines.findings import Findings
+from beam_pipelines.findings import Finding, Findings
 from beam_pipelines.split import NearLeak, leaks, near_leaks
 from schemas.feature import Record, RecordError
 from schemas.manifest import Manifest
@@ -35,31 +35,42 @@ class _Home:
         return self.contents.shard.split
 
 
+@dataclass(frozen=True)
+class Excused:
+    """What the manifest says of the corpus itself: groups that cross its splits, pairs of a piece and its original."""
+
+    groups: Collection[str] = ()
+    pairs: Collection[tuple[str, str]] = ()
+
+
 def check_copies(
     folder: str,
     contents: list[Contents],
     manifest: Manifest,
     representation: Representation | None,
     findings: Findings,
-    known: Collection[str] = (),
+    excused: Excused,
 ) -> None:
     """Adds a finding for every piece that is in another split too, under another name.
 
-    Not where both are of one group that is known to cross the splits.
+    Not where both are of one group that is known to cross the splits; a pair that is known is noted as such.
     """
     groups = {name: item.group for shard in contents for name, item in shard.items.items()}
     homes = {name: _Home(shard, item.heard) for shard in contents for name, item in shard.items.items() if item.heard}
     originals = [(name, home.split, home.heard.fingerprint) for name, home in homes.items() if home.heard.fingerprint]
     same = leaks(originals)
 
-    def is_known(name: str, keeper: str) -> bool:
-        return groups[name] == groups[keeper] and groups[name] in known
+    def note(kind: str, message: str, name: str, keeper: str) -> None:
+        if groups[name] == groups[keeper] and groups[name] in excused.groups:
+            return
+        place = _place(name, homes[name])
+        if (name, keeper) in excused.pairs:
+            findings.known.append(Finding(kind, message, **place))
+        else:
+            findings.add(kind, message, **place)
 
     for name, keeper in same.items():
-        if is_known(name, keeper):
-            continue
-        message = f"holds the same notes as {keeper}, which is in {homes[keeper].split}"
-        _add(findings, "same-piece", message, name, homes[name])
+        note("same-piece", f"holds the same notes as {keeper}, which is in {homes[keeper].split}", name, keeper)
     if representation is None:
         return
 
@@ -68,13 +79,14 @@ def check_copies(
 
     pieces = [(name, home.split, home.heard.sketch) for name, home in homes.items()]
     for name, leak in near_leaks(pieces, load):
-        if name not in same and not is_known(name, leak.keeper):
-            _add(findings, "copy", _told(homes, name, leak), name, homes[name])
+        if name not in same:
+            note("copy", _told(homes, name, leak), name, leak.keeper)
 
 
-def _add(findings: Findings, kind: str, message: str, name: str, home: _Home) -> None:
+def _place(name: str, home: _Home) -> dict[str, Any]:
+    """Where a finding about a piece points to."""
     record = home.heard.records[0]
-    findings.add(kind, message, home.contents.shard.name, key=name, record=record, offset=home.contents.offsets[record])
+    return {"file": home.contents.shard.name, "key": name, "record": record, "offset": home.contents.offsets[record]}
 
 
 def _told(homes: dict[str, _Home], name: str, leak: NearLeak) -> str:

@@ -5,7 +5,6 @@ damaged record the index says where the next one begins; without a usable index 
 which is a finding too.
 """
 
-import math
 import mmap
 import os
 import struct
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from beam_pipelines.augment import from_original
 from beam_pipelines.findings import Findings, refuse_forbidden
 from beam_pipelines.fingerprints import exact_fingerprint, sketch
 from beam_pipelines.statistics import Statistics, add, empty, statistics_of_decoded, stored
@@ -322,7 +322,7 @@ def _listen(
     representation: Representation,
 ) -> Iterator[Statistics]:
     """Decodes one copy of every item and notes what is heard; gives the statistics of originals."""
-    for item, semitones, factor in sorted(copies, key=_from_original):
+    for item, semitones, factor in sorted(copies, key=lambda copy: from_original(*copy[1:])):
         if contents.items[item].heard is not None:
             continue
         places = copies[item, semitones, factor].places
@@ -333,12 +333,6 @@ def _listen(
         contents.items[item].heard = Heard(semitones, factor, numbers, sketch(piece), fingerprint)
         if is_original:
             yield statistics_of_decoded(piece)
-
-
-def _from_original(copy: tuple[str, int, float]) -> tuple[float, int, float, str]:
-    """Copies in order of how far they are from the original."""
-    item, semitones, factor = copy
-    return abs(math.log(factor)) if factor > 0 else math.inf, abs(semitones), semitones, item
 
 
 def key_at(folder: str, contents: Contents, record: int, manifest: Manifest) -> str:

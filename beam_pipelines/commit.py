@@ -89,7 +89,7 @@ def commit(build: Build, how: Mapping[str, Any]) -> None:
     endings = list(ended(read_reports(folder), read_decisions(folder), shard_reports))
     write_quarantine(build, folder, endings)
     shards = tuple(Shard(**report["shard"]) for report in shard_reports)
-    manifest = manifest_of(build, endings, shards, read_value(folder.plan)["crossing_groups"])
+    manifest = manifest_of(build, endings, shards, read_value(folder.plan))
     ledger = [ending.ledger_line for ending in endings]
     held = {split: manifest.records(split) for split in SPLITS}
     check_account(ledger, listed_items(folder), held, sum(1 for _ in read_lines(folder.path(QUARANTINE))))
@@ -138,9 +138,9 @@ def write_quarantine(build: Build, folder: Folder, endings: Iterable[Ending]) ->
 
 
 def manifest_of(
-    build: Build, endings: Sequence[Ending], shards: tuple[Shard, ...], crossing: Sequence[str]
+    build: Build, endings: Sequence[Ending], shards: tuple[Shard, ...], plan: Mapping[str, Any]
 ) -> Manifest:
-    """The manifest of the finished dataset."""
+    """The manifest of the finished dataset; the plan says what crosses the splits."""
     items = Counter(ending.decision.split for ending in endings if ending.decision.status == "written")
     dropped = Counter(ending.decision.reason for ending in endings if ending.decision.status != "written")
     values = build_to_json(build)["representation"]
@@ -153,7 +153,8 @@ def manifest_of(
         shards=shards,
         items={split: items[split] for split in SPLITS if items[split]},
         dropped=dict(sorted(dropped.items())),
-        crossing_groups=tuple(crossing),
+        crossing_groups=tuple(plan["crossing_groups"]),
+        crossing_copies=tuple((name, keeper) for name, keeper in plan["crossing_copies"]),
     )
 
 

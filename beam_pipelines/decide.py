@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from beam_pipelines.augment import variants_of
 from beam_pipelines.clean import Refusal, Status
 from beam_pipelines.config import Build
+from beam_pipelines.corpus_copies import Pair, crossing_copies, keeps_all
 from beam_pipelines.folder import Folder, read_lines, write_lines, write_value
 from beam_pipelines.limits import over_limit
 from beam_pipelines.split import crossing_groups, dealt, duplicates, leaks, merged_groups, near_leaks, own_split
@@ -54,11 +55,12 @@ class Twin(Refusal):
 
 @dataclass(frozen=True)
 class Plan:
-    """Decisions in order of the reports, the inputs of every shard as places in it, and the groups that cross."""
+    """Decisions in order of the reports, the inputs of every shard as places in it, groups and copies that cross."""
 
     decisions: list[Decision]
     shards: dict[str, list[int]]
     crossing_groups: tuple[str, ...]
+    crossing_copies: tuple[Pair, ...] = ()
 
 
 def decide(build: Build, reports: Sequence[Report], alive: Callable[[], None] = lambda: None) -> Plan:
@@ -74,7 +76,8 @@ def decide(build: Build, reports: Sequence[Report], alive: Callable[[], None] = 
         else Decision(**asdict(refusals[place]), split=splits[place])
         for place in range(len(reports))
     ]
-    return Plan(decisions, shards, _crossing(build, reports))
+    copies = crossing_copies(build, [(reports[place], splits[place]) for place in written], alive)
+    return Plan(decisions, shards, _crossing(build, reports), copies)
 
 
 def assigned_splits(build: Build, reports: Sequence[Report]) -> list[str]:
@@ -95,15 +98,17 @@ def assigned_splits(build: Build, reports: Sequence[Report]) -> list[str]:
 def refused(
     build: Build, reports: Sequence[Report], splits: Sequence[str], alive: Callable[[], None]
 ) -> dict[int, Refusal]:
-    """Place -> why it is not written: what the survey found, then duplicates, then music of one split in another."""
+    """Place -> why it is not written: what the survey found, then duplicates, then music of one split in another.
+
+    Nothing but the first of a benchmark that is kept whole.
+    """
     judged = {place: judge(build, report) for place, report in enumerate(reports)}
-    refusals = {place: refusal for place, refusal in judged.items() if refusal}
+    refusals: dict[int, Refusal] = {place: refusal for place, refusal in judged.items() if refusal}
+    if keeps_all(build):
+        return refusals
     places = {report.item.name: place for place, report in enumerate(reports)}
     fit = [(reports[place], split) for place, split in enumerate(splits) if place not in refusals]
     twins = duplicates([(report.item.name, split, report.exact) for report, split in fit])
-    twins = {
-        name: kept for name, kept in twins.items() if not _stays(build, reports[places[name]], reports[places[kept]])
-    }
     for name, kept in twins.items():
         message = f"{name}: the same notes as {kept}, which is written"
         refusals[places[name]] = Twin("skipped", "duplicate", message, of=kept)
@@ -115,10 +120,7 @@ def refused(
 def _leaking(build: Build, fit: Sequence[tuple[Report, str]], alive: Callable[[], None]) -> dict[str, Refusal]:
     """Name -> refusal of every piece whose music lies in a split that goes before its own."""
     found: dict[str, Refusal] = {}
-    all_reports = {report.item.name: report for report, _ in fit}
     for name, kept in leaks([(report.item.name, split, report.music) for report, split in fit]).items():
-        if _stays(build, all_reports[name], all_reports[kept]):
-            continue
         message = f"{name}: the same music as {kept}, which lies in another split"
         found[name] = Twin("skipped", "leak", message, of=kept)
     reports = {report.item.name: report for report, _ in fit if report.item.name not in found}
@@ -132,17 +134,9 @@ def _leaking(build: Build, fit: Sequence[tuple[Report, str]], alive: Callable[[]
         return piece
 
     for name, leak in near_leaks(rest, load, also_of_leaking=False):
-        if _stays(build, reports[name], reports[leak.keeper]):
-            continue
         message = f"{name}: a copy of {leak.keeper} ({leak.copy}), which lies in another split"
         found[name] = Twin("skipped", "leak", message, of=leak.keeper)
     return found
-
-
-def _stays(build: Build, one: Report, other: Report) -> bool:
-    """Whether both of two pieces of the same music are written: one group, in official splits that are kept whole."""
-    whole = build.splits == "official" and getattr(build.corpus, "whole_splits", False)
-    return whole and one.item.group == other.item.group
 
 
 def judge(build: Build, report: Report) -> Refusal | None:
@@ -218,10 +212,8 @@ def write_plan(build: Build, folder: Folder, reports: Sequence[Report], plan: Pl
         write_lines(folder.references(shard), (_reference(reports[place]) for place in places))
     kept = [shard for shard in plan.shards if is_finished(build, folder, shard)]
     to_write = sum(len(places) for shard, places in plan.shards.items() if shard not in kept)
-    crossing = list(plan.crossing_groups)
-    write_value(
-        folder.plan, {"shards": sorted(plan.shards), "kept": kept, "to_write": to_write, "crossing_groups": crossing}
-    )
+    crossing = {"crossing_groups": plan.crossing_groups, "crossing_copies": plan.crossing_copies}
+    write_value(folder.plan, {"shards": sorted(plan.shards), "kept": kept, "to_write": to_write, **crossing})
 
 
 def _reference(report: Report) -> dict[str, object]:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from beam_pipelines.card import card, hours
+from beam_pipelines.card import card, crossing_counts, hours
 from beam_pipelines.corpora.corpus import Corpus
 from beam_pipelines.examples import example_pieces
 from beam_pipelines.quarantine import QUARANTINE
@@ -113,6 +113,7 @@ def description(folder: str, manifest: Manifest, stats: Mapping[str, Any]) -> di
         "ignored_files": dict(stats["ignored_files"]),
         "reports": list(stats["reports"]),
         "crossing_groups": list(manifest.crossing_groups),
+        "crossing_copies": [list(pair) for pair in manifest.crossing_copies],
     }
 
 
@@ -140,10 +141,9 @@ def as_text(found: Mapping[str, Any]) -> str:
             lines.append(
                 f"{name:<12} " + ", ".join(f"{reason or 'no extension'} {count:,}" for reason, count in counts.items())
             )
-    if found["crossing_groups"]:
-        lines.append(
-            f"known leaks  {len(found['crossing_groups'])} groups that the corpus itself lets cross its splits"
-        )
+    known = crossing_counts(found)
+    if known:
+        lines.append(f"known leaks  {known} that the corpus itself lets cross its splits")
     return "\n".join(map(readable, (*lines, *(f"note         {line}" for line in found["reports"]))))
 
 

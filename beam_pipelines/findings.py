@@ -63,12 +63,14 @@ class Findings:
         counts: how many there are of each kind.
         following: how many of these follow from another one.
         damaged: files that were found damaged.
+        known: what would be findings, if the manifest did not say that the corpus itself has it so.
     """
 
     kept: list[Finding] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     following: Counter[str] = field(default_factory=Counter)
     damaged: set[str] = field(default_factory=set)
+    known: list[Finding] = field(default_factory=list)
 
     def add(self, kind: str, message: str, file: str = "", told_from: Iterable[str] = (), **place: Any) -> None:
         """Notes one thing that is wrong; `place` is record, offset and key.
@@ -105,6 +107,7 @@ class Report:
         known: what is not as one would wish, but as the manifest says: groups that the corpus itself lets cross its
             splits.
         checked: how many shards, records, items, originals and bytes were looked at.
+        known_copies: the same of single pieces: copies that the corpus itself has in another split.
     """
 
     folder: str
@@ -113,6 +116,7 @@ class Report:
     following: dict[str, int]
     known: tuple[str, ...]
     checked: dict[str, int]
+    known_copies: tuple[Finding, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -128,6 +132,7 @@ class Report:
             "counts": self.counts,
             "following": self.following,
             "known": list(self.known),
+            "known_copies": [asdict(finding) for finding in self.known_copies],
             "checked": self.checked,
         }
 
@@ -144,6 +149,8 @@ class Report:
             yield f"{follow:,} more follow from damaged files, and may go with the damage: {of_kinds} (see --json)"
         for group in self.known:
             yield f"known: group {group!r} is in several splits of the corpus itself"
+        for copy in self.known_copies:
+            yield f"known: {copy.key}: {copy.message}; the corpus itself has both"
         checked = ", ".join(f"{value:,} {name}" for name, value in self.checked.items())
         yield f"{self.folder}: {self._verdict(follow)}; checked {checked}"
 

@@ -55,7 +55,7 @@ class Folder:
 
     @property
     def plan(self) -> str:
-        """Shards, crossing groups and totals, as decided."""
+        """Shards, what crosses the splits and totals, as decided."""
         return self.path("progress", "plan.json")
 
     def references(self, shard: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from beam_pipelines.card import hours
+from beam_pipelines.card import crossing_counts, crossing_lines, hours
 from beam_pipelines.charts import data_uri, share_chart
 from beam_pipelines.examples import SHOWN_SECONDS, Example
 from beam_pipelines.statistics import LENGTH_EDGES, MOST_VOICES, VELOCITY_BIN
@@ -153,11 +153,11 @@ def _splits(found: Mapping[str, Any]) -> str:
 
 
 def _notes(found: Mapping[str, Any]) -> str:
-    groups = found["crossing_groups"]
+    crossing = crossing_lines(found)
     lines = [_text(report) for report in found["reports"]]
-    if groups:
-        shown = "; ".join(map(_text, groups[:_MOST_ROWS]))
-        lines.append(f"The corpus itself lets {len(groups):,} groups cross its splits: {shown}.")
+    if crossing:
+        shown = "; ".join(map(_text, crossing[:_MOST_ROWS]))
+        lines.append(f"The corpus itself lets {crossing_counts(found)} cross its splits: {shown}.")
     return "<ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>" if lines else ""
 
 

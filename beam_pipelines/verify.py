@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from beam_pipelines.check_copies import check_copies
+from beam_pipelines.check_copies import Excused, check_copies
 from beam_pipelines.check_files import check_completed, check_is_dataset, is_shard, json_of, names_in, text_of
 from beam_pipelines.check_shard import Contents, check_shard, key_at
 from beam_pipelines.config import FREE
@@ -36,7 +36,7 @@ def verify(folder: str, against: str | None = None, strict: bool = False) -> Rep
     Args:
         folder: the dataset.
         against: another dataset: a change of schema, features, settings or split of an item is a finding.
-        strict: groups that the corpus itself lets cross its splits are findings too.
+        strict: groups and copies that the corpus itself lets cross its splits are findings too.
 
     Raises:
         UsageError: the folder is a training run, or nothing in it is of a dataset.
@@ -56,7 +56,8 @@ def verify(folder: str, against: str | None = None, strict: bool = False) -> Rep
     contents = [shard for shard in found if shard is not None]
     known = _check_crossing(contents, manifest, strict, findings)
     _check_duplicate_keys(folder, contents, manifest, findings)
-    check_copies(folder, contents, manifest, representation, findings, known)
+    excused = Excused(known, frozenset(() if strict else manifest.crossing_copies))
+    check_copies(folder, contents, manifest, representation, findings, excused)
     _check_shards_of_items(folder, contents, manifest, findings)
     _check_counts(folder, contents, manifest, findings)
     _check_ledger(folder, contents, manifest, findings)
@@ -69,7 +70,8 @@ def verify(folder: str, against: str | None = None, strict: bool = False) -> Rep
 
 def _report(folder: str, findings: Findings, known: Iterable[str], checked: dict[str, int]) -> Report:
     counts, following = (dict(sorted((+kinds).items())) for kinds in (findings.counts, findings.following))
-    return Report(folder, findings.causes_first(), counts, following, tuple(known), checked)
+    known_copies = tuple(findings.known)
+    return Report(folder, findings.causes_first(), counts, following, tuple(known), checked, known_copies)
 
 
 def _checked(contents: list[Contents]) -> dict[str, int]:

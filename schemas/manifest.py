@@ -51,6 +51,8 @@ class Manifest:
         items: how many items were written, by split.
         dropped: how many items or copies each reason dropped.
         crossing_groups: groups that the corpus itself lets cross its splits.
+        crossing_copies: pairs of items of two groups, of which the corpus itself puts the first into one split and what
+            is the same music in these records into another.
         schema_version: version of these formats.
     """
 
@@ -63,6 +65,7 @@ class Manifest:
     items: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
     crossing_groups: tuple[str, ...] = ()
+    crossing_copies: tuple[tuple[str, str], ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -109,6 +112,8 @@ def manifest_to_json(manifest: Manifest) -> str:
         "crossing_groups": list(manifest.crossing_groups),
         "fingerprint": manifest.fingerprint,
     }
+    if manifest.crossing_copies:  # where there are none, older programs read the manifest too
+        values["crossing_copies"] = [list(pair) for pair in manifest.crossing_copies]
     return json.dumps(json.loads(canonical_json(values)), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
@@ -143,7 +148,7 @@ class InvalidManifest(ValueError):
 
 def _manifest(values: Any) -> tuple[Manifest, str]:
     """The manifest that JSON values are, and the fingerprint they state."""
-    _check_keys("the whole", values, _KEYS)
+    _check_keys("the whole", values, _KEYS, _OPTIONAL_KEYS)
     corpus, representation = values["corpus"], values["representation"]
     _check_keys("corpus", corpus, ("name", "version"))
     _check_keys("representation", representation, ("name", "settings"))
@@ -158,6 +163,7 @@ def _manifest(values: Any) -> tuple[Manifest, str]:
         items=_counts("items", values["items"], re.compile("|".join(SPLITS))),
         dropped=_counts("dropped", values["dropped"], _NAME),
         crossing_groups=tuple(_list("crossing_groups", values["crossing_groups"], str)),
+        crossing_copies=_pairs("crossing_copies", values.get("crossing_copies", [])),
         schema_version=_of_type("schema_version", values["schema_version"], int),
     )
     return found, _matching("fingerprint", values["fingerprint"], _SHA256)
@@ -167,13 +173,14 @@ _KEYS = (
     "schema_version", "corpus", "representation", "features", "shards", "items", "dropped", "crossing_groups",
     "fingerprint",
 )  # fmt: skip
+_OPTIONAL_KEYS = frozenset({"crossing_copies"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _LINE = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def _check_keys(where: str, values: Any, keys: Iterable[str]) -> None:
-    if set(_of_type(where, values, dict)) != set(keys):
+def _check_keys(where: str, values: Any, keys: Iterable[str], optional: frozenset[str] = frozenset()) -> None:
+    if set(_of_type(where, values, dict)) - optional != set(keys):
         raise InvalidManifest(f"{where} holds the keys {sorted(values)!s:.200}, expected {sorted(keys)}")
 
 
@@ -210,6 +217,13 @@ def _counts(where: str, values: Any, names: re.Pattern[str]) -> dict[str, int]:
 
 def _list(where: str, values: Any, kind: type) -> list[Any]:
     return [_of_type(f"{where}[{place}]", value, kind) for place, value in enumerate(_of_type(where, values, list))]
+
+
+def _pairs(where: str, values: Any) -> tuple[tuple[str, str], ...]:
+    pairs = [_list(f"{where}[{place}]", value, str) for place, value in enumerate(_of_type(where, values, list))]
+    if any(len(pair) != 2 for pair in pairs):
+        raise InvalidManifest(f"{where} is {values!r:.120}, expected pairs of items")
+    return tuple((name, other) for name, other in pairs)
 
 
 def _shards(values: Any, corpus: str) -> tuple[Shard, ...]:

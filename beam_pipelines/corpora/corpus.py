@@ -59,8 +59,8 @@ class Corpus(Protocol):
 
     Two things only a corpus with official splits may have: `items_anew`, the items with the groups that hold where
     splits are made anew, if the official ones are made by smaller groups; and `whole_splits = True`, if its official
-    splits are a published benchmark: music that it puts into two of them under one group is then written all the same,
-    and `verify` reports the group as known.
+    splits are a published benchmark: music that it puts into two of them is then written all the same, and `verify`
+    reports the group, or the pair where they are of two groups, as known.
 
     Attributes:
         name: the name on the command line and at the front of every key.

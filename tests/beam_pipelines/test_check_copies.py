@@ -15,7 +15,7 @@ from schemas.manifest import read_manifest
 from schemas.music import Notes, Piece
 from tests.beam_pipelines.made_copies import at_resolution, begun_later, copied, played_again, with_velocities
 from tests.beam_pipelines.midi_files import build_of, midi_folder, write_piece
-from tests.beam_pipelines.tiny_dataset import Entry, entries, made_piece, write_dataset
+from tests.beam_pipelines.tiny_dataset import Entry, entries, forge_manifest, made_piece, write_dataset
 
 CHANGES: dict[str, dict] = {
     "2 semitones higher": {"semitones": 2},
@@ -83,6 +83,36 @@ def test_a_piece_of_which_train_holds_changed_copies_only_is_compared_as_the_ori
 
 def test_a_piece_with_the_same_notes_is_told_once(tmp_path):
     assert verify(with_copy(tmp_path, made_piece(99, notes=200), "train")).counts == {"same-piece": 1}
+
+
+TWIN, LONG, OTHER = "midi/twin.mid", "midi/long.mid", "midi/00.mid"
+
+
+@pytest.mark.parametrize("notes", [0, 3])
+def test_a_pair_that_the_manifest_names_is_known_and_wrong_where_one_is_strict(tmp_path, notes):
+    folder = with_copy(tmp_path, copied(made_piece(99, notes=200), notes), "train")
+    forge_manifest(folder, crossing_copies=((TWIN, LONG),))
+    report, strict = verify(folder), verify(folder, strict=True)
+    assert (report.exit_code, [finding.key for finding in report.known_copies]) == (0, [TWIN])
+    assert strict.exit_code == 5 and [finding.key for finding in strict.findings] == [TWIN]
+
+
+@pytest.mark.parametrize("named", [(), ((TWIN, OTHER),), ((OTHER, LONG),), ((LONG, TWIN),)])
+def test_a_copy_that_the_manifest_does_not_name_is_wrong_whatever_else_it_names(tmp_path, named):
+    folder = with_copy(tmp_path, copied(made_piece(99, notes=200), 3), "train")
+    forge_manifest(folder, crossing_copies=named)
+    report = verify(folder)
+    assert report.exit_code == 5 and report.counts == {"copy": 1} and report.known_copies == ()
+
+
+def test_a_second_copy_is_wrong_where_the_manifest_names_another_one(tmp_path):
+    long = made_piece(99, notes=200)
+    chosen = [Entry(LONG, "test", long), Entry(TWIN, "train", copied(long, 1)), Entry(OTHER, "train", copied(long, 2))]
+    folder = write_dataset(str(tmp_path / "data"), [*entries()[1:], *chosen])
+    forge_manifest(folder, crossing_copies=((TWIN, LONG),))
+    report = verify(folder)
+    assert [finding.key for finding in report.findings] == [OTHER] and report.exit_code == 5
+    assert [finding.key for finding in report.known_copies] == [TWIN]
 
 
 def test_two_copies_in_two_splits_are_both_found(tmp_path):

@@ -128,7 +128,8 @@ def test_hostile_names_can_do_nothing_in_the_report(hostile, tmp_path):
 
 
 def test_hostile_names_can_do_nothing_in_a_terminal_or_the_card(hostile):
-    found = {**inspect(hostile), "reports": [readable(HOSTILE)], "crossing_groups": [HOSTILE]}
+    crossing = {"crossing_groups": [HOSTILE], "crossing_copies": [[HOSTILE, HOSTILE]]}
+    found = {**inspect(hostile), "reports": [readable(HOSTILE)], **crossing}
     for text in (as_text(found), card(found)):
         assert all(letter.isprintable() or letter == "\n" for letter in text)
     lines = card(found).splitlines()
@@ -139,13 +140,21 @@ def test_hostile_names_can_do_nothing_in_a_terminal_or_the_card(hostile):
 
 
 def test_the_card_names_licence_citation_and_what_was_left_out(sound):
-    text = card({**inspect(sound), "crossing_groups": ["one group"]})
+    found = {
+        **inspect(sound),
+        "crossing_groups": ["one group"],
+        "crossing_copies": [["one", "other"], ["two", "three"]],
+    }
+    assert "known leaks  1 group and 2 copies that the corpus itself lets cross" in as_text(found)
+    text = card(found)
     for part in (
         "## Licence and citation",
         "not known: that of the files",
         "| train | 6 |",
         "copies dropped | instrument | 3",
-        "one group",
+        "lets 1 group and 2 copies cross its splits",
+        "- one group",
+        "- one, a copy of other",
     ):
         assert part in text, part
 

@@ -14,7 +14,7 @@ from beam_pipelines.build import prepare
 from beam_pipelines.config import Build
 from beam_pipelines.corpora.jsb import FILE, SPLITS, Jsb
 from beam_pipelines.listing import checked_items
-from beam_pipelines.split import crossing_groups
+from beam_pipelines.split import crossing_groups, own_split
 from beam_pipelines.verify import verify
 from schemas.errors import InputError, Unreadable
 from schemas.feature import KEY_FEATURES
@@ -27,7 +27,13 @@ from schemas.representations.voices import Voices
 
 JSB = Jsb()
 STEPS = {"train": 55_228, "validation": 18_408, "test": 18_900}
+STEPS_ON = {
+    "16th": STEPS,
+    "8th": {"train": 27_614, "validation": 9_204, "test": 9_450},
+    "quarter": {"train": 13_807, "validation": 4_602, "test": 4_725},
+}
 CROSSING = ("test/069", "train/142", "train/224")
+CROSSING_COPIES = {"16th": (), "8th": (), "quarter": (("train/197", "test/049"),)}
 
 
 def chorale(first=60, steps=80, seed=0):
@@ -103,15 +109,25 @@ def test_where_splits_are_made_anew_a_group_is_a_tune_that_crosses_none(real):
 
 
 @pytest.mark.slow
-def test_the_dataset_of_the_published_file_is_whole_and_its_leaks_are_known(real, tmp_path):
-    build = Build(JSB, Raster(window=256, hop=64), input=f"{real}/{FILE}", output=str(tmp_path / "out"), workers=1)
+@pytest.mark.parametrize(
+    "representation", [kind(grid=grid, hop=16) for grid in CROSSING_COPIES for kind in (Raster, Voices)], ids=str
+)
+def test_the_dataset_of_the_published_file_is_whole_and_its_leaks_are_known(representation, real, tmp_path):
+    build = Build(JSB, representation, input=f"{real}/{FILE}", output=str(tmp_path / "out"), workers=1)
     prepare(build, [], as_json=False)
     manifest = read_manifest(build.output)
     assert manifest.items == {"train": 229, "validation": 76, "test": 77}
     assert tuple(group.partition("!")[2] for group in manifest.crossing_groups) == CROSSING
-    assert verify(build.output).exit_code == 0 and verify(build.output, strict=True).exit_code == 5
+    copies = tuple(tuple(name.partition("!")[2] for name in pair) for pair in manifest.crossing_copies)
+    assert copies == CROSSING_COPIES[representation.grid]
+    report, strict = verify(build.output), verify(build.output, strict=True)
+    assert report.counts == {} and len(report.known_copies) == len(copies)
+    assert strict.counts == {"leak": 3, **({"copy": len(copies)} if copies else {})}
     statistics = json.loads((tmp_path / "out" / "stats.json").read_text())["splits"]
-    assert {split: statistics[split]["tokens"] for split in STEPS} == {split: 4 * STEPS[split] for split in STEPS}
+    width = 4 if isinstance(representation, Raster) else 1
+    assert {split: statistics[split]["tokens"] for split in STEPS} == {
+        split: width * steps for split, steps in STEPS_ON[representation.grid].items()
+    }
 
 
 def dataset_of(folder, representation, **choices):
@@ -127,6 +143,56 @@ def test_a_piece_that_the_file_holds_in_two_splits_stays_and_is_known(tmp_path):
     assert read_manifest(folder).items == {"train": 2, "validation": 1, "test": 1}
     assert verify(folder).exit_code == 0 and len(verify(folder).known) == 1
     assert set(verify(folder, strict=True).counts) >= {"leak", "copy"}
+
+
+def alike_on_beats(semitones):
+    """Two chorales that are one on a grid of quarters, and share nothing else."""
+    original, between = chorale(seed=21), chorale(seed=22)
+    beats = {step: [pitch + semitones for pitch in original[step]] for step in range(0, len(original), 4)}
+    return original, [beats.get(step, between[step]) for step in range(len(original))]
+
+
+def with_alike(folder, semitones=-2, other_tune=False, **choices):
+    original, twin = alike_on_beats(semitones)
+    twin[4][0] += other_tune  # a tune is the first eight beats of the soprano
+    write_file(folder, train=[chorale(seed=5), twin], test=[original])
+    return dataset_of(folder, Voices(grid="quarter", window=16), **choices)
+
+
+@pytest.mark.parametrize(("semitones", "kind"), [(-2, "copy"), (0, "same-piece")])
+def test_a_piece_that_only_the_grid_makes_a_copy_of_a_test_piece_stays_and_is_known(semitones, kind, tmp_path):
+    folder = with_alike(tmp_path, semitones)
+    assert read_manifest(folder).items == {"train": 2, "validation": 1, "test": 1}
+    report = verify(folder)
+    assert report.exit_code == 0 and report.known == ()
+    [known] = report.known_copies
+    assert (known.kind, known.key) == (kind, f"jsb/{FILE}!train/001")
+    assert any(line.startswith(f"known: {known.key}: ") and "!test/000" in line for line in report.lines())
+    assert report.to_json()["known_copies"][0]["key"] == known.key
+    strict = verify(folder, strict=True)
+    assert strict.exit_code == 5 and strict.counts == {kind: 1} and strict.known_copies == ()
+
+
+def test_on_a_finer_grid_the_same_pieces_are_none(tmp_path):
+    original, twin = alike_on_beats(0)
+    write_file(tmp_path, train=[twin], test=[original])
+    folder = dataset_of(tmp_path, Voices(window=16))
+    assert read_manifest(folder).crossing_copies == () and verify(folder).exit_code == 0
+
+
+def test_of_a_piece_that_only_changed_copies_are_written_of_the_leak_is_known_too(tmp_path):
+    folder = with_alike(tmp_path, transpose=(1, 2), stretch=(0.5, 2.0))
+    assert len(read_manifest(folder).crossing_copies) == 1
+    assert verify(folder).exit_code == 0 and verify(folder, strict=True).counts == {"copy": 1}
+
+
+def test_a_copy_that_splits_of_our_own_let_cross_is_wrong_although_the_corpus_has_both(tmp_path):
+    names = [f"jsb/{FILE}!{part}" for part in ("test/000", "train/001")]
+    fractions = (0.4, 0.3, 0.3)
+    seed = next(seed for seed in range(99) if len({own_split(seed, name, fractions) for name in names}) == 2)
+    folder = with_alike(tmp_path, other_tune=True, splits="train=0.4,validation=0.3,test=0.3", seed=seed)
+    assert read_manifest(folder).crossing_copies == ()
+    assert verify(folder).exit_code == 5 and verify(folder).counts == {"copy": 1}
 
 
 @pytest.mark.parametrize("representation", [Voices(window=16, hop=4), Raster(window=64, hop=16)])

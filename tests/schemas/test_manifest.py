@@ -36,11 +36,18 @@ DATASET = Manifest(
     items={"train": 3, "test": 1},
     dropped={"duplicate": 1},
     crossing_groups=("Bach / Präludium",),
+    crossing_copies=(("midi/a.mid", "midi/b.mid"),),
 )
 
 
 def test_a_manifest_comes_back_as_it_was():
     assert manifest_from_json(manifest_to_json(DATASET), "here") == DATASET
+
+
+def test_without_known_copies_the_text_is_that_of_older_programs():
+    plain = dataclasses.replace(DATASET, crossing_copies=())
+    assert "crossing_copies" not in manifest_to_json(plain)
+    assert manifest_from_json(manifest_to_json(plain), "here") == plain
 
 
 def test_equal_datasets_have_equal_text_whatever_the_order_of_their_keys():
@@ -72,7 +79,10 @@ def test_another_content_has_another_fingerprint(change):
     assert dataclasses.replace(DATASET, **change).fingerprint != DATASET.fingerprint
 
 
-@pytest.mark.parametrize("change", [{"corpus": "other"}, {"items": {}}, {"dropped": {}}, {"crossing_groups": ()}])
+@pytest.mark.parametrize(
+    "change",
+    [{"corpus": "other"}, {"items": {}}, {"dropped": {}}, {"crossing_groups": ()}, {"crossing_copies": ()}],
+)
 def test_what_is_only_told_about_the_data_does_not_change_its_fingerprint(change):
     assert dataclasses.replace(DATASET, **change).fingerprint == DATASET.fingerprint
 
@@ -129,6 +139,10 @@ FIELDS = [
     ("dropped", {"duplicate": 2**60}, "dropped.duplicate is"),
     ("crossing_groups", "Bach", "crossing_groups is 'Bach'"),
     ("crossing_groups", ["Bach", 1], r"crossing_groups\[1\] is 1"),
+    ("crossing_copies", 7, "crossing_copies is 7"),
+    ("crossing_copies", [7], r"crossing_copies\[0\] is 7"),
+    ("crossing_copies", [["a"]], r"crossing_copies is \[\['a'\]\], expected pairs"),
+    ("crossing_copies", [["a", None]], r"crossing_copies\[0\]\[1\] is None"),
     ("fingerprint", 7, "fingerprint is 7"),
     ("schema_version", True, "schema_version is True"),
 ]
