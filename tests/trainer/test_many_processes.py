@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -95,16 +96,57 @@ def test_a_run_that_is_moved_at_steps_7_and_13_reads_the_same_examples_and_finds
     name, data, straight, tmp_path
 ):
     backend, stations = CHAINS[name]
-    for (mesh, count), steps in zip(stations, (7, 13, 20), strict=True):
+    for (mesh, count), before, steps in zip(stations, (0, 7, 13), (7, 13, 20), strict=True):
+        if before:
+            shutil.copytree(tmp_path / "run", tmp_path / f"alone from {before}")
+            train(data, tmp_path / f"alone from {before}", backend, "", 1, steps=steps)
         train(data, tmp_path / "run", backend, mesh, count, steps=steps)
+        if before:
+            check_first_steps(tmp_path / "run", tmp_path / f"alone from {before}", before)
     assert examples(tmp_path / "run", 2) == examples(straight / backend, 1)
     assert len(examples(tmp_path / "run", 2)) == 20
     moved, alone = ({line["step"]: line for line in lines(run)} for run in (tmp_path / "run", straight / backend))
     for step in range(1, 21):
-        # Twenty steps that run free drift by rounding; from each restored state the first ones do not.
+        # Twenty steps that run free drift by rounding.
         assert moved[step]["loss"] == pytest.approx(alone[step]["loss"], rel=1e-5 if step <= 5 else 1e-3)
     changes = [set(line) for line in lines(tmp_path / "run", "change")]
     assert all("train.mesh" in change or "train.steps" in change for change in changes) and changes
+
+
+def check_first_steps(run, other, before):
+    """From the state after `before` both found the same losses and sizes of gradients."""
+    one, two = ({line["step"]: line for line in lines(folder)} for folder in (run, other))
+    for step in range(before + 1, before + 6):
+        assert one[step]["loss"] == pytest.approx(two[step]["loss"], rel=1e-5)
+        assert one[step]["gradient_norm"] == pytest.approx(two[step]["gradient_norm"], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
+def test_two_processes_make_samples_on_the_way_and_the_first_keeps_them(backend, data, tmp_path):
+    train(data, tmp_path / "run", backend, "data=2", 2, "--sample-every", "4", steps=8)
+    kept = sorted(path.name for path in (tmp_path / "run/samples").iterdir())
+    assert kept == ["step-4-0.mid", "step-4-1.mid", "step-8-0.mid", "step-8-1.mid"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
+def test_where_the_first_process_is_killed_the_other_ends_too_and_all_can_go_on(backend, data, tmp_path):
+    run = tmp_path / "run"
+    running = start(data, run, backend, "data=2", 2, steps=100_000, every=4)
+    wait_for(lambda: os.listdir(run / "checkpoints") and len(lines(run, number=1)) > 8)
+    running[0].kill()
+    _, (code, _) = ended(running)
+    assert code  # its own, where the backend ends it by itself
+    goes_on(data, run, backend)
+
+
+def goes_on(data, run, backend):
+    """One process alone continues it, and is stopped."""
+    again = start(data, run, backend, "", 1, steps=100_000, every=4)
+    wait_for(lambda: any("continuing from step" in line["sentence"] for line in said(run)))
+    again[0].send_signal(signal.SIGTERM)
+    assert ended(again)[0][0] == 75
 
 
 @pytest.mark.slow
@@ -130,10 +172,7 @@ def test_where_one_process_is_killed_the_other_ends_with_75_and_all_can_go_on(ba
     running[1].kill()
     (code, told), _ = ended(running)
     assert code == 75 and "another process was lost after step" in told and "is saved. Start all" in told
-    again = start(data, run, backend, "", 1, steps=100_000, every=4)
-    wait_for(lambda: any("continuing from step" in line["sentence"] for line in said(run)))
-    again[0].send_signal(signal.SIGTERM)
-    assert ended(again)[0][0] == 75
+    goes_on(data, run, backend)
 
 
 def said(run):
