@@ -17,6 +17,11 @@ class Representation(Protocol):
     One that cannot say every piece, whatever its key, has `misfit(piece) -> (reason, sentence) | None`, asked before
     `fits`; one that does not say all of a piece may count what is lost: `unsaid(piece) -> {what: notes}`. One of voices
     has `voices`, their number: each decoded note ends by itself, not where its pitch sounds again in another voice.
+
+    One whose records a reader may draw anew has `redraw(record, generator, crop, transpose) -> Record | None`: one draw
+    of a window of `crop` elements (0: all of them) in a key moved by one of the semitones `transpose` (none: in its
+    own), None where that leaves the range (`schemas.redrawing`). It has `window` and `hop` among its settings, and
+    `pad`, what stands behind the last element of a piece.
     """
 
     def features(self) -> dict[str, Feature]:

@@ -73,6 +73,13 @@ class Layout:
                 piece = np.concatenate([piece, padding])
             yield {self.values: piece, self.start: np.int64(start), self.total: total}
 
+    def part(self, record: Mapping[str, Any], first: int, length: int, pad: int) -> dict[str, Any]:
+        """The record of `length` elements of a record from its element `first` on, filled up with `pad`."""
+        values = record[self.values][first : first + length]
+        if len(values) < length:
+            values = np.concatenate([values, np.full((length - len(values), *values.shape[1:]), pad, values.dtype)])
+        return {**record, self.values: values, self.start: record[self.start] + np.int64(first)}
+
     def join(self, records: Iterable[Mapping[str, Any]]) -> npt.NDArray[Any]:
         """The elements of a piece from its windows in any order; where windows overlap the earlier one speaks.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from schemas.errors import UsageError
 from schemas.registry import check_name, resolve
-from schemas.settings import from_json, setting, to_json
+from schemas.settings import from_json, parse_integers, setting, to_json
 from trainer.devices import parse_mesh
 from trainer.task import Task
 
@@ -18,6 +18,7 @@ PRECISIONS = ("float32", "mixed_bfloat16")
 OPTIMISERS = ("adam", "adamw")
 SCHEDULES = ("rsqrt", "cosine", "constant")
 ON_CORRUPT = ("fail", "skip")
+_MOST_SEMITONES = 127
 
 CHANGEABLE = frozenset(
     {"steps", "batch", "mesh", "checkpoint_every", "sample_every", "log_every", "keep", "keep_every", "on_corrupt"}
@@ -59,6 +60,15 @@ class TrainSettings:
     epsilon: float = setting(1e-9, help="added to the root of the second moment")
     weight_decay: float = setting(0.0, help="decay of matrices per unit of learning rate (adamw)")
     clip: float = setting(0.0, help="largest global norm of the gradient; 0 clips nothing")
+    redraw_crop: int = setting(
+        0, help="tokens or steps of a window that is drawn from each training record when its turn comes; 0 draws none"
+    )
+    redraw_transpose: tuple[int, ...] = setting(
+        (),
+        help="semitones, one of which is drawn for each training record when its turn comes: -6..6, or 0,5,7",
+        parse=parse_integers,
+        metavar="LOW..HIGH",
+    )
     on_corrupt: str = setting(
         "fail",
         help="skip goes on where a record of a shard is not what was written: it counts nothing, and is reported",
@@ -78,8 +88,10 @@ class TrainSettings:
             _at_least(name, getattr(self, name), 1)
         for name in ("seed", "warmup", "evaluate_examples", "sample_every", "keep_every", "clip", "weight_decay"):
             _at_least(name, getattr(self, name), 0)
-        for name in ("learning_rate", "epsilon"):
+        for name in ("learning_rate", "epsilon", "redraw_crop"):
             _at_least(name, getattr(self, name), 0)
+        if any(abs(semitones) > _MOST_SEMITONES for semitones in self.redraw_transpose):
+            raise UsageError(f"--redraw-transpose {self.redraw_transpose}: must lie in -127..127")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"--{name} {getattr(self, name)}: must be 0 or more and below 1")
@@ -91,6 +103,11 @@ class TrainSettings:
             raise UsageError(
                 f"--accumulate {self.accumulate} does not divide --batch {self.batch}: choose one that does"
             )
+
+    @property
+    def redraws(self) -> bool:
+        """Whether training examples are drawn anew when their turn comes."""
+        return bool(self.redraw_crop or self.redraw_transpose)
 
 
 def _at_least(name: str, value: float, minimum: int) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trainer.data import Reader
+from trainer.redraw import Windows
 
 Told = dict[str, Any]
 _NAMED = 5
@@ -27,7 +28,7 @@ class CorruptRecords:
     def __len__(self) -> int:
         return len(self._seen)
 
-    def note(self, split: str, reader: Reader, numbers: Iterable[int]) -> None:
+    def note(self, split: str, reader: Reader | Windows, numbers: Iterable[int]) -> None:
         """Takes the numbers of records that were passed over; those that were taken before count no second time."""
         for number in numbers:
             told = described(split, reader, number)
@@ -46,7 +47,7 @@ def _place(told: Mapping[str, Any]) -> str:
     return f"{told.get('split')} {told.get('shard')} {told.get('record')}"
 
 
-def described(split: str, reader: Reader, number: int) -> Told:
+def described(split: str, reader: Reader | Windows, number: int) -> Told:
     """Where a corrupt record of a split lies, and what is wrong with it."""
     error = reader.shards.corrupt(number, reader.corrupt[number])
     place = {"shard": os.path.basename(error.shard), "record": error.record, "offset": error.offset}

@@ -18,6 +18,7 @@ from trainer.config import Run
 from trainer.data import Prefetch, Reader
 from trainer.devices import Processes
 from trainer.loaded import restore_weights
+from trainer.redraw import Windows, without_counts
 from trainer.saved import Saved
 from trainer.saving import Saving
 from trainer.together import Together
@@ -60,7 +61,7 @@ class Course:
     manifest: Manifest
     representation: Any
     train: Reader
-    validation: Reader | None
+    validation: Reader | Windows | None
     update: Update
     profile: tuple[int, int] = (0, 0)
     began: float = field(default_factory=time.monotonic)
@@ -88,7 +89,7 @@ def advance(course: Course, place: Place, batch: Mapping[str, Any], rate: float,
     """Makes one update of the weights, and moves the place on."""
     settings = course.run.settings
     seed, moving = step_seed(settings.seed, place.step), active(course, place)
-    place.logs = stop.read(course.update(stop.marked(batch), rate, seed, moving))
+    place.logs = stop.read(course.update(stop.marked(without_counts(batch)), rate, seed, moving))
     place.step, place.position = place.step + 1, place.position + settings.batch
 
 

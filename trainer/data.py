@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from schemas.errors import InputError, UsageError
-from schemas.feature import Features, Record, RecordError
+from schemas.feature import Feature, Features, Record, RecordError
 from schemas.manifest import Manifest
 from schemas.record import CorruptRecord, from_example
 from trainer.order import order_in_parts
@@ -25,6 +25,8 @@ from trainer.spans import find, make_fields
 from trainer.task import EXAMPLE_WEIGHT
 
 Array = np.ndarray[Any, Any]
+Redrawing = Callable[[dict[str, Any], int, Array], dict[str, Any]]
+"""(columns of a batch, seed, number in the stream of each row) -> columns of as many rows."""
 _PART_RECORDS = 512
 _PART_BYTES = 3 << 19
 """How much is read at once: enough that NumPy's own costs do not count, little enough that the memory is used again;
@@ -41,14 +43,16 @@ class Reader:
         folder: the dataset.
         manifest: its manifest.
         split: "train", "validation" or "test".
-        names: the features to read; by default all that are arrays of fixed shape. Byte strings may be asked for.
+        names: the features to read; by default all that are arrays of fixed shape. Byte strings and arrays whose shape
+            varies may be asked for.
         on_corrupt: "fail" raises CorruptRecord; "skip" puts another record in a corrupt one's place, with weight 0.
+        redraw: what makes other examples of those of the endless stream.
 
     Attributes:
         corrupt: what is wrong with each corrupt record met so far, by its number; with "skip" only.
 
     Raises:
-        UsageError: the split is empty, or a feature asked for has no fixed shape and so cannot be put into batches.
+        UsageError: the split is empty, or has no feature that is asked for.
         InputError: a shard or an index is missing, or is not what the manifest says.
     """
 
@@ -59,12 +63,14 @@ class Reader:
         split: str,
         names: Sequence[str] | None = None,
         on_corrupt: str = "fail",
+        redraw: Redrawing | None = None,
     ) -> None:
         self.features: Features = manifest.all_features
         self.names = tuple(sorted(names)) if names is not None else fixed_names(manifest.features)
         _check_names(folder, self.names, self.features)
         self.shards = open_shards(folder, manifest, split)
         self._fields = make_fields(self.features)
+        self._redraw = redraw
         self._skips = on_corrupt == "skip"
         if not self._skips:
             self.shards.check_whole()
@@ -84,11 +90,16 @@ class Reader:
             number = self._sound_from(self._followed(number))
         return self._parsed([number])[0]
 
+    def records(self, numbers: Iterable[int]) -> list[int]:
+        """The records that `in_order` gives at these places: they themselves."""
+        return list(numbers)
+
     def read(self, records: Array) -> tuple[dict[str, Any], Array]:
         """The chosen features of records (int64 [batch]), and their weights.
 
-        Features are {name: [batch, ...]}, byte strings a list. Weights, float32 [batch], are 1. With "skip" the weight
-        of a corrupt record is 0, and the next sound one of the split, the same whatever was read before, stands there.
+        Features are {name: [batch, ...]}, byte strings and what varies in shape a list. Weights, float32 [batch], are
+        1. With "skip" the weight of a corrupt record is 0, and the next sound one of the split, the same whatever was
+        read before, stands there.
 
         Raises:
             CorruptRecord: a record is not what was written, and `on_corrupt` is "fail".
@@ -150,9 +161,7 @@ class Reader:
                 }
         rows = self._parsed(records)
         columns = {name: [row[name] for row in rows] for name in self.names}
-        return {
-            name: rows if self.features[name].dtype == "bytes" else np.stack(rows) for name, rows in columns.items()
-        }
+        return {name: np.stack(rows) if is_fixed(self.features[name]) else rows for name, rows in columns.items()}
 
     def _parsed(self, records: Sequence[int] | Array) -> list[Record]:
         data, rows = self.shards.payloads(np.asarray(records)), []
@@ -166,14 +175,22 @@ class Reader:
     def shuffled(self, seed: int, position: int, batch: int, rows: slice = slice(None)) -> Iterator[dict[str, Any]]:
         """Batches of the endless stream of examples, beginning with example `position`; batches cross epochs.
 
-        Of each batch of all processes only these rows are read.
+        Of each batch of all processes only these rows are read. Each is redrawn, where the reader is to, by its number
+        in the stream.
         """
         size, batches = len(range(*rows.indices(batch))), self._batches_at_once(batch)
         for numbers in order_in_parts(seed, position, batches * batch, len(self)):
             part, weights = self.read(numbers.reshape(batches, batch)[:, rows].reshape(-1))
             part[EXAMPLE_WEIGHT] = weights
             for start in range(0, batches * size, size):
-                yield {name: values[start : start + size] for name, values in part.items()}
+                found = {name: values[start : start + size] for name, values in part.items()}
+                yield self._redraw(found, seed, np.arange(position, position + batch)[rows]) if self._redraw else found
+                position += batch
+
+    def example(self, seed: int, number: int) -> Record:
+        """Example `number` of the stream as the model is shown it, without its weight."""
+        batch = next(self.shuffled(seed, number, 1))
+        return {name: batch[name][0] for name in self.names}
 
     def _batches_at_once(self, batch: int) -> int:
         records = min(_PART_RECORDS, _PART_BYTES // max(1, int(self.shards.length.mean())))
@@ -193,18 +210,18 @@ class Reader:
 
 def fixed_names(features: Features) -> tuple[str, ...]:
     """The features that can be put into batches: arrays whose shape is the same in every record."""
-    return tuple(sorted(name for name, item in features.items() if item.dtype != "bytes" and None not in item.shape))
+    return tuple(sorted(name for name, item in features.items() if is_fixed(item)))
+
+
+def is_fixed(feature: Feature) -> bool:
+    """Whether a feature is an array whose shape is the same in every record."""
+    return feature.dtype != "bytes" and None not in feature.shape
 
 
 def _check_names(folder: str, names: Sequence[str], features: Features) -> None:
     for name in names:
         if name not in features:
             raise UsageError(f"{folder}: no feature {name!r}; its records have {', '.join(sorted(features))}")
-        if None in features[name].shape:
-            raise UsageError(
-                f"{folder}: feature {name!r} has shape {features[name].shape}, which varies from record to record "
-                "and cannot be put into batches. Prepare the dataset with a window: `stretto prepare … --window 2048`."
-            )
 
 
 # === Prefetch ===

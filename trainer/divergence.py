@@ -17,6 +17,7 @@ from trainer.checkpoint import Checkpoints
 from trainer.course import Course, Place, advance, restore, save, stream
 from trainer.data import Reader
 from trainer.order import order
+from trainer.redraw import Windows
 from trainer.saving import Saving
 from trainer.schedule import schedule_of
 from trainer.telling import tell
@@ -91,7 +92,7 @@ def examples_of(course: Course, place: Place, found: NotFinite) -> list[dict[str
     """Key, shard and number there of each example that the figure is of."""
     if found.validation is not None:
         assert course.validation is not None
-        return [_example(course.validation, number) for number in found.validation]
+        return [_example(course.validation, number) for number in course.validation.records(found.validation)]
     settings = course.run.settings
     position = before(course, place, found.step).position
     numbers = order(settings.seed, position, settings.batch, len(course.train))
@@ -103,7 +104,7 @@ def before(course: Course, place: Place, step: int) -> Place:
     return Place(step - 1, place.position - (place.step - step + 1) * course.run.settings.batch)
 
 
-def _example(reader: Reader, number: int) -> dict[str, Any]:
+def _example(reader: Reader | Windows, number: int) -> dict[str, Any]:
     shard = int(reader.shards.shard[number])
     key = reader.record(number)["key"].decode("utf-8", "backslashreplace")
     if number in reader.corrupt:

@@ -171,7 +171,32 @@ class String:
         return [data.data[begin:end].tobytes() for begin, end in pairs]
 
 
-Field = Fixed | Scalar | String
+@dataclass(frozen=True)
+class Varying:
+    """A raw array whose first axis is of another length in every record.
+
+    Attributes:
+        row_bytes: of one element of the first axis.
+    """
+
+    name: str
+    feature: Feature
+    row_bytes: int
+
+    def find(self, data: Bytes, at: Array) -> Spans:
+        """The values in the entries that begin at these places."""
+        spans = String(self.name, self.feature).find(data, at)
+        return Spans(spans.fits & ((spans.end - spans.begin) % self.row_bytes == 0), spans.begin, spans.end)
+
+    def values(self, data: Bytes, spans: Spans) -> list[Array]:
+        """A list of [length, ...] in the feature's dtype; parts of the payloads, not copies, where the machine can."""
+        kind, rest = np.dtype(self.feature.dtype), _lengths(self.feature)
+        stored, pairs = kind.newbyteorder("<"), zip(spans.begin.tolist(), spans.end.tolist(), strict=True)
+        # What is cut out of a long piece is copied soon enough.
+        return [data.data[begin:end].view(stored).astype(kind, copy=False).reshape(-1, *rest) for begin, end in pairs]
+
+
+Field = Fixed | Scalar | String | Varying
 
 
 def make_fields(features: Features) -> list[Field]:
@@ -186,12 +211,13 @@ def _make_field(name: str, feature: Feature) -> Field | None:
         return None
     if feature.dtype == "bytes":
         return String(name, feature)
-    if None in feature.shape or feature.storage == "flac":
+    if feature.storage == "flac" or None in feature.shape[1:] or 0 in feature.shape:
         return None
+    if feature.shape[:1] == (None,):
+        return Varying(name, feature, _row_bytes(feature)) if feature.storage == "raw" else None
     if list_attribute(feature) == "int64_list":
         return Scalar(name, feature) if feature.shape == () else None
-    size = int(np.prod(feature.shape, dtype=np.int64)) * np.dtype(feature.dtype).itemsize
-    return Fixed(name, feature, size) if size else None
+    return Fixed(name, feature, _row_bytes(feature))
 
 
 def find(data: Bytes, fields: Sequence[Field]) -> tuple[Array, dict[str, Spans]]:
@@ -215,6 +241,11 @@ def _head(name: str, feature: Feature, size: int) -> Array:
         head = tag + varint(len(head) + size) + head
     head = delimited(b"\x0a", name.encode()) + head
     return np.frombuffer(b"\x0a" + varint(len(head) + size) + head, np.uint8)
+
+
+def _row_bytes(feature: Feature) -> int:
+    """Bytes of an array, or of one element of its first axis where that varies."""
+    return int(np.prod(_lengths(feature), dtype=np.int64)) * np.dtype(feature.dtype).itemsize
 
 
 def _lengths(feature: Feature) -> tuple[int, ...]:

@@ -25,11 +25,11 @@ from trainer.accelerators import check_precision, check_used, gpus
 from trainer.backends import choose, current, set_backend
 from trainer.checkpoint import Checkpoints
 from trainer.config import Run, TrainSettings, differences, refused, run_to_json
-from trainer.data import Reader
 from trainer.devices import Launch, Processes, check_batch, parse_mesh, parse_steps, processes_of
 from trainer.loaded import CONFIG, build_model, read_config
 from trainer.meeting import Asked, Dismissed, dismiss, meet
 from trainer.models import FAMILIES
+from trainer.redraw import features_seen, readers
 from trainer.task import Difference
 from trainer.telling import tell, tell_at_once
 
@@ -144,12 +144,11 @@ def run_loop(job: Job, changes: Changes) -> Mapping[str, float]:
         from trainer.loop import loop
 
         with devices.scope():
-            update = Update(build_model(run, manifest.features), run.task.objectives(), settings, devices)
+            model = build_model(run, features_seen(settings, manifest))
+            update = Update(model, run.task.objectives(), settings, devices)
         representation = from_settings(manifest.representation, manifest.settings)
-        names = [name for name in ("train", "validation") if manifest.records(name)]
-        train, *others = [Reader(job.data, manifest, name, on_corrupt=settings.on_corrupt) for name in names]
-        readers = train, others[0] if others else None
-        parts = (manifest, representation, *readers, update, parse_steps(job.launch.profile), job.began)
+        read = readers(settings, manifest, job.data)
+        parts = (manifest, representation, *read, update, parse_steps(job.launch.profile), job.began)
         return loop(Course(run, job.config, changes, job.output, *parts), stop)
 
 
@@ -195,14 +194,14 @@ def configuration(run: Run, manifest: Manifest, data: str) -> dict[str, Any]:
             "corpus": manifest.corpus,
             "representation": manifest.representation,
             "settings": dict(manifest.settings),
-            "features": features_to_json(manifest.features),
+            "features": features_to_json(features_seen(run.settings, manifest)),
         },
     }
 
 
 def check_needs(run: Run, manifest: Manifest, data: str) -> None:
     """Raises UsageError with both sides, and the command that would make the right dataset, unless the data fit."""
-    found = run.task.needs(manifest)
+    found = run.task.needs(replace(manifest, features=features_seen(run.settings, manifest)))
     if not manifest.records("train"):
         found = [*found, Difference("split train", "records", "none", "--splits train=0.8,validation=0.1,test=0.1")]
     if found:
@@ -210,9 +209,10 @@ def check_needs(run: Run, manifest: Manifest, data: str) -> None:
             f"{item.what}: {run.name} needs {item.needed}, the dataset has {item.found}" for item in found
         )
         remedies = " ".join(item.remedy for item in found if item.remedy)
+        cut = " (or train on parts of whole pieces: --redraw-crop N)" if "window" in [i.what for i in found] else ""
         raise UsageError(
             f"{data} does not fit: {sides}. "
-            f"Make one that does: stretto prepare {manifest.corpus} --input DIR --output DIR {remedies}".rstrip()
+            f"Make one that does: stretto prepare {manifest.corpus} --input DIR --output DIR {remedies}{cut}".rstrip()
         )
 
 

@@ -22,6 +22,7 @@ from trainer.course import Course, Place
 from trainer.examples_hash import examples_hash
 from trainer.goodput import Spent
 from trainer.order import order
+from trainer.redraw import Redraws
 from trainer.summaries import Summaries
 from trainer.task import EXAMPLE_WEIGHT
 from trainer.telling import tell
@@ -120,6 +121,7 @@ class Watch:
         self.journal = Journal(os.path.join(course.reports, METRICS), place.step)
         self.log = Journal(os.path.join(course.reports, LOG), place.step)
         self.corrupt = CorruptRecords(self.journal.lines("corrupt"))
+        self.redraws = Redraws(self.journal.lines("train"))
         self.pending: list[tuple[Mapping[str, Any], float]] = []
         self.spent = Spent(course.began, self.journal.seconds, place.step)
         self.waited, self.shapes, self.examples = 0.0, dict[str, Any](), 0
@@ -177,6 +179,7 @@ class Watch:
     def look_at(self, batch: Mapping[str, Any]) -> None:
         """Notes which examples the next step is made of, and the corrupt ones, which have weight 0 in its batch."""
         self.examples = (self.examples + examples_hash(batch)) % 2**64
+        self.redraws.note(batch)
         rows = np.flatnonzero(batch[EXAMPLE_WEIGHT] == 0)
         if rows.size:
             train, settings = self.course.train, self.course.run.settings
@@ -209,7 +212,7 @@ class Watch:
         figures = means(rows)
         weight = figures.pop("weight", 0.0)
         rate = self.pending[-1][1]
-        values = {**figures, "learning_rate": rate, **self._speed(len(rows), weight), **self._corrupt()}
+        values = {**figures, "learning_rate": rate, **self._speed(len(rows), weight), **self._told()}
         spent = self.spent.figures()
         self.journal.write(self.place.step, "train", {**values, "examples": f"{self.examples:016x}"})
         self.journal.write(self.place.step, "goodput", spent)
@@ -228,6 +231,15 @@ class Watch:
             "input_wait": self.waited / seconds,
             "epoch": self.place.position / len(self.course.train),
         }
+
+    def _told(self) -> dict[str, float]:
+        """What was not trained on as it was written, so far: corrupt records, draws that left the range."""
+        settings, corrupt = self.course.run.settings, self._corrupt()
+        if not settings.redraw_transpose:
+            return corrupt
+        if self.place.step == settings.steps and self.redraws.again:
+            self.say(self.redraws.told())
+        return {**corrupt, **self.redraws.figures()}
 
     def _corrupt(self) -> dict[str, float]:
         """Tells the corrupt records that are new; how many there are in all, where they are passed over."""

@@ -8,7 +8,7 @@ What the encoding cannot say: two notes of one pitch that sound at once (they sh
 finer than 10 ms.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any, Self
@@ -18,10 +18,11 @@ import numpy.typing as npt
 
 from schemas.feature import Feature, Record
 from schemas.music import Notes, Piece, TempoMap, apply_sustain
+from schemas.redrawing import redrawn
 from schemas.settings import parse_span, setting
 from schemas.tokens import Tokens, cut_tokens, join_tokens, token_features
 from schemas.vocabulary import Range, Vocabulary
-from schemas.window import check_window
+from schemas.window import TOKENS, check_window
 
 STEPS_PER_SECOND = 100
 MAX_SHIFT_STEPS = 100
@@ -120,6 +121,12 @@ class Events:
             low, high = self.pitch_range
             raise ValueError(f"{semitones:+d} semitones take a pitch out of the table {low}..{high}")
         return {**record, "tokens": ids}
+
+    def redraw(
+        self, record: Record, generator: np.random.Generator, crop: int, transpose: Sequence[int]
+    ) -> Record | None:
+        """A window of `crop` ids of a record, its place and its key drawn; None where a pitch leaves the table."""
+        return redrawn(TOKENS, record, generator, crop, transpose, self.transposed, self.pad)
 
     def decode(self, records: Iterable[Record]) -> Piece:
         """The piece of token records; ids that are no event or have no meaning where they stand are passed over."""

@@ -10,7 +10,7 @@ What the encoding cannot say: times between two steps (an id is what sounds when
 not heard), loudness, tempo, and without `hold` notes struck again. `unsaid` counts what is lost of a piece.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,10 @@ from schemas.feature import Feature, Record
 from schemas.four_voices import FourVoices
 from schemas.grid import HOLD, RANGES, REST, transposed
 from schemas.music import Piece
+from schemas.redrawing import redrawn
 from schemas.settings import setting
 from schemas.tokens import Tokens, cut_tokens, join_tokens, token_features
-from schemas.window import check_window
+from schemas.window import TOKENS, check_window
 
 MAX_WINDOW = 1 << 24
 """Tokens; a window is laid out in memory whole, however short the piece."""
@@ -71,6 +72,12 @@ class Raster(FourVoices):
         """The same window in another key. Raises ValueError where a note leaves the range of its voice."""
         cells = record["tokens"].reshape(-1, self.voices)
         return {**record, "tokens": transposed(cells, semitones, RANGES[self.ranges]).reshape(-1)}
+
+    def redraw(
+        self, record: Record, generator: np.random.Generator, crop: int, transpose: Sequence[int]
+    ) -> Record | None:
+        """A window of `crop` ids of whole steps, its place and its key drawn; None where a note leaves its range."""
+        return redrawn(TOKENS, record, generator, crop, transpose, self.transposed, self.pad, self.voices)
 
     def decode(self, records: Iterable[Record]) -> Piece:
         """The piece of token records; ids that are no pitch and have no meaning where they stand are rests."""

@@ -7,13 +7,17 @@ What the encoding cannot say: times between two steps (a cell is what sounds whe
 not heard), loudness, tempo, and without `hold` notes struck again. `unsaid` counts what is lost of a piece.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
 
 from schemas.feature import Feature, Record
 from schemas.four_voices import FourVoices
 from schemas.grid import HOLD, RANGES, REST, transposed
 from schemas.music import Piece
+from schemas.redrawing import redrawn
 from schemas.window import CELLS, check_window
 
 MAX_WINDOW = 1 << 22
@@ -23,6 +27,8 @@ MAX_WINDOW = 1 << 22
 @dataclass(frozen=True)
 class Voices(FourVoices):
     """Cells of four voices as records of `window` steps, padded at the end with rests."""
+
+    pad: ClassVar[int] = REST
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,11 +46,17 @@ class Voices(FourVoices):
 
     def encode(self, piece: Piece) -> Iterator[Record]:
         """Records of a piece. Raises InvalidMusic where it is no four voices."""
-        return CELLS.cut(self.cells(piece), self.window, self.hop, REST)
+        return CELLS.cut(self.cells(piece), self.window, self.hop, self.pad)
 
     def transposed(self, record: Record, semitones: int) -> Record:
         """The same window in another key. Raises ValueError where a note leaves the range of its voice."""
         return {**record, "pitches": transposed(record["pitches"], semitones, RANGES[self.ranges])}
+
+    def redraw(
+        self, record: Record, generator: np.random.Generator, crop: int, transpose: Sequence[int]
+    ) -> Record | None:
+        """A window of `crop` steps of a record, its place and its key drawn; None where a note leaves its range."""
+        return redrawn(CELLS, record, generator, crop, transpose, self.transposed, self.pad)
 
     def decode(self, records: Iterable[Record]) -> Piece:
         """The piece of records in any order; what is no pitch and has no meaning where it stands is a rest."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from schemas.record import frame, index_line, to_example
 from schemas.representations.events import Events
 from schemas.representations.voices import Voices
 from schemas.settings import to_json
+from schemas.tokens import cut_tokens
 
 CORPUS = "synthetic"
 
@@ -74,13 +75,17 @@ def scales(folder: str, window: int = 64, train: int = 40, validation: int = 7) 
     return write_dataset(folder, representation.features(), splits, representation=representation)
 
 
+def _ids(representation: Events, first_pitch: Callable[[], int]) -> list[int]:
+    encode = representation.vocabulary.encode
+    ids = [encode("VELOCITY", 20)]
+    for pitch in [first_pitch() + step for step in range(30)]:
+        ids += [encode("NOTE_ON", pitch), encode("TIME_SHIFT", 10), encode("NOTE_OFF", pitch)]
+    return ids
+
+
 def _scale(representation: Events, split: str, number: int) -> Record:
     draw = np.random.default_rng([number, len(split)])
-    encode = representation.vocabulary.encode
-    pitches = [int(draw.integers(30, 60)) + step for step in range(30)]
-    ids = [encode("VELOCITY", 20)]
-    for pitch in pitches:
-        ids += [encode("NOTE_ON", pitch), encode("TIME_SHIFT", 10), encode("NOTE_OFF", pitch)]
+    ids = _ids(representation, lambda: int(draw.integers(30, 60)))
     real = int(draw.integers(representation.window // 2, representation.window + 1))
     tokens = np.full(representation.window, representation.pad, np.uint16)
     tokens[:real] = ids[:real]
@@ -92,6 +97,23 @@ def _scale(representation: Events, split: str, number: int) -> Record:
         "key": key.encode(),
         "group": str(number).encode(),
     }
+
+
+def whole_scales(folder: str, train: int = 20, validation: int = 5) -> Manifest:
+    """Rising scales as whole pieces of 20 to 90 events, each a record, as `--window 0` makes them."""
+    representation, splits = Events(window=0), {}
+    for split, count in {"train": train, "validation": validation}.items():
+        splits[split] = [record for number in range(count) for record in _whole(representation, split, number)]
+    return write_dataset(folder, representation.features(), splits, representation=representation)
+
+
+def _whole(representation: Events, split: str, number: int) -> Iterator[Record]:
+    draw = np.random.default_rng([number, len(split)])
+    first = int(draw.integers(30, 60))
+    tokens = np.array(_ids(representation, lambda: first), np.uint16)[: int(draw.integers(20, 91))]
+    key = window_key(copy_key(f"{CORPUS}/{split}/{number}.mid", 0, 1.0), 0)
+    for record in cut_tokens(tokens, 0, 0, representation.pad):
+        yield {**record, "key": key.encode(), "group": str(number).encode()}
 
 
 def held_chords(folder: str, window: int = 16, train: int = 24, validation: int = 4) -> Manifest:

@@ -23,11 +23,13 @@ KINDS = {"raw": ("uint8", "uint16", "int16", "int32", "int64", "float32"), "list
 
 @st.composite
 def features_and_records(draw):
-    """Any features of fixed shape, and a few records of them."""
+    """Any features, and a few records of them; of some the first axis varies."""
     features = {}
     for name in draw(st.lists(NAMES.filter(lambda name: name not in KEY_FEATURES), unique=True, max_size=4)):
         storage = draw(st.sampled_from(sorted(KINDS)))
         shape = tuple(draw(st.lists(st.integers(1, 40), max_size=2)))
+        if shape and storage == "raw" and draw(st.booleans()):
+            shape = (None, *shape[1:])
         dims = tuple(f"axis {number}" for number in range(len(shape)))
         features[name] = Feature(draw(st.sampled_from(KINDS[storage])), dims, shape, storage=storage)
     everything = {**features, **KEY_FEATURES}
@@ -49,7 +51,8 @@ def value_of(feature):
 
 def any_bits(seed, feature):
     draw, kind = np.random.default_rng(seed), np.dtype(feature.dtype)
-    values = np.frombuffer(draw.bytes(kind.itemsize * int(np.prod(feature.shape))), kind).reshape(feature.shape)
+    shape = [int(draw.integers(30)) if length is None else length for length in feature.shape]
+    values = np.frombuffer(draw.bytes(kind.itemsize * int(np.prod(shape))), kind).reshape(shape)
     return np.nan_to_num(values) if kind.kind == "f" else values
 
 
@@ -70,7 +73,7 @@ def test_what_is_found_without_parsing_equals_what_the_parser_reads(drawn):
         for row, payload in enumerate(payloads):
             want = from_example(payload, everything)[field.name]
             assert np.array_equal(values[row], want)
-            assert isinstance(want, bytes) or values.dtype == want.dtype
+            assert isinstance(want, bytes) or values[row].dtype == want.dtype
 
 
 @given(features_and_records(), st.data())
@@ -203,12 +206,13 @@ def test_a_split_without_records_is_refused_with_those_there_are(folder):
         reader(folder, "test")
 
 
-def test_pieces_of_any_length_cannot_be_put_into_batches(tmp_path):
+def test_pieces_of_any_length_come_as_a_list_where_they_are_asked_for(tmp_path):
     features = {"tokens": Feature("uint16", ("token",), (None,), storage="raw")}
-    record = {"tokens": np.zeros(3, np.uint16), "key": b"k", "group": b"g"}
-    manifest = write_dataset(str(tmp_path), features, {"train": [record]}, shards=1)
-    with pytest.raises(UsageError, match=r"varies from record to record.*--window"):
-        Reader(str(tmp_path), manifest, "train", names=("tokens",))
+    records = [{"tokens": np.arange(n, dtype=np.uint16), "key": b"k%d" % n, "group": b"g"} for n in (3, 0, 5)]
+    manifest = write_dataset(str(tmp_path), features, {"train": records}, shards=1)
+    source = Reader(str(tmp_path), manifest, "train", names=("tokens",))
+    assert [tokens.tolist() for tokens in next(source.in_order(3))["tokens"]] == [[0, 1, 2], [], [0, 1, 2, 3, 4]]
+    assert Reader(str(tmp_path), manifest, "train").names == ()
 
 
 def test_an_error_in_the_thread_that_reads_ahead_is_raised_at_its_place():
