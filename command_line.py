@@ -9,7 +9,6 @@ import dataclasses
 import math
 import re
 import textwrap
-import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Any, NoReturn
 
 from schemas.errors import InputError, UsageError
 from schemas.registry import check_name, nearest
-from schemas.settings import parse_span
+from schemas.settings import parse_span, plain_type
 
 ONLY_TYPED = frozenset({"overwrite", "retry-quarantined"})
 """Flags that replace what is there: a file that came from elsewhere must not ask for it."""
@@ -41,6 +40,7 @@ class Group:
         kind: the settings dataclass.
         base: values that stand before file and flags are read (those of a named run); else the fields' defaults.
         hidden: fields that are no flags.
+        about: what is said of a field here, {field: {"help": ..., "metavar": ...}}; else what the field says itself.
     """
 
     key: str
@@ -48,12 +48,18 @@ class Group:
     kind: type
     base: Mapping[str, Any] = field(default_factory=dict)
     hidden: frozenset[str] = frozenset()
+    about: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def flags(self) -> list["Flag"]:
         """One flag for every field, in the order of the fields."""
         hints = typing.get_type_hints(self.kind)
         shown = (item for item in dataclasses.fields(self.kind) if item.init and item.name not in self.hidden)
-        return [Flag(self.key, item, _plain_type(hints[item.name]), self._default(item)) for item in shown]
+        return [
+            Flag(self.key, item, plain_type(hints[item.name]), self._default(item), self._told(item)) for item in shown
+        ]
+
+    def _told(self, item: dataclasses.Field[Any]) -> Mapping[str, Any]:
+        return {**item.metadata, **self.about.get(item.name, {})}
 
     def _default(self, item: dataclasses.Field[Any]) -> Any:
         if item.name in self.base:
@@ -69,6 +75,7 @@ class Flag:
     field: "dataclasses.Field[Any]"
     type: Any
     default: Any
+    told: Mapping[str, Any]
 
     @property
     def name(self) -> str:
@@ -78,7 +85,7 @@ class Flag:
     @property
     def choices(self) -> tuple[str, ...]:
         """The allowed texts, or nothing."""
-        return tuple(self.field.metadata.get("choices") or ())
+        return tuple(self.told.get("choices") or ())
 
     @property
     def required(self) -> bool:
@@ -88,28 +95,28 @@ class Flag:
     @property
     def metavar(self) -> str:
         """How `--help` shows the value."""
-        parse = self.field.metadata.get("parse")
-        named = self.field.metadata.get("metavar") or ("LOW..HIGH" if parse is parse_span else "|".join(self.choices))
+        span = "LOW..HIGH" if self.told.get("parse") is parse_span else ""
+        named = self.told.get("metavar") or span or "|".join(filter(None, self.choices))
         return str(named or _METAVARS.get(self.type, "VALUE"))
 
     def help(self) -> str:
         """The field's own sentence with its default."""
         default = self.shown_default()
-        return f"{self.field.metadata.get('help', '')}" + (f" (default: {default})" if default else "")
+        return f"{self.told.get('help', '')}" + (f" (default: {default})" if default else "")
 
     def shown_default(self) -> str:
         """The default as it would be typed; nothing where showing it would say nothing."""
         if self.required or self.default is None or self.default is False or self.default in ("", ()):
             return ""
         if isinstance(self.default, tuple):
-            return (".." if self.field.metadata.get("parse") is parse_span else ",").join(map(_shown, self.default))
+            return (".." if self.told.get("parse") is parse_span else ",").join(map(_shown, self.default))
         return "on" if self.default is True else _shown(self.default)
 
     def read(self, text: str) -> Any:
         """The value that a text stands for. Raises ValueError with a sentence, UsageError for an unknown choice."""
-        if self.choices:
-            check_name(text, self.choices, f"--{self.name}")
-        parse = self.field.metadata.get("parse")
+        if self.choices and text not in self.choices:  # an empty one is not worth typing
+            check_name(text, filter(None, self.choices), f"--{self.name}")
+        parse = self.told.get("parse")
         return parse(text) if parse else _read_plain(self.type, text)
 
     def accept(self, value: Any) -> Any:
@@ -120,7 +127,7 @@ class Flag:
             return tuple(_element(typing.get_args(self.type)[0], item) for item in value)
         if value is None and self.default is None:
             return None
-        if self.field.metadata.get("parse") and type(value) in (int, float):
+        if self.told.get("parse") and type(value) in (int, float):
             return self.read(f"{value}")
         return _element(self.type, value)
 
@@ -205,7 +212,7 @@ def make(group: Group, given: Given, file: Mapping[str, Mapping[str, Any]], **fi
     values |= {**group.base, **file.get(group.key, {}), **given.settings.get(group.key, {}), **fixed}
     for flag in group.flags():
         if values[flag.field.name] is dataclasses.MISSING:
-            raise UsageError(f"--{flag.name} {flag.metavar} is missing: {flag.field.metadata.get('help', '')}")
+            raise UsageError(f"--{flag.name} {flag.metavar} is missing: {flag.told.get('help', '')}")
     try:
         return group.kind(**values)
     except ValueError as error:
@@ -359,13 +366,6 @@ def _reader(flag: Flag) -> Callable[[str], Any]:
             raise UsageError(f"--{flag.name} {text}: {error}") from error
 
     return read
-
-
-def _plain_type(hint: Any) -> Any:
-    """The type itself where a hint allows None beside it."""
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        return next(part for part in typing.get_args(hint) if part is not type(None))
-    return hint
 
 
 def _read_plain(kind: Any, text: str) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from command_line import Group, config_settings, make, parse, peek, read_config
+from command_line import Group, config_settings, flags_of, make, parse, peek, read_config
 from schemas.errors import UsageError
 from schemas.registry import check_name, resolve
 from schemas.settings import setting, to_json
@@ -142,11 +142,13 @@ def prepare(words: Sequence[str]) -> int:
     from schemas.representations import REPRESENTATIONS
 
     form = peek(rest, "representation", "") or stored_name(peek(rest, "config", ""), "representation") or "events"
+    kind = resolve(CORPORA, name, "corpus")
+    about, hidden = {"input": getattr(kind, "takes", {})}, frozenset({"corpus", "representation"})
     groups = [
-        Group("build", "what is made, and how", Build, hidden=frozenset({"corpus", "representation"})),
+        Group("build", "what is made, and how", Build, hidden=hidden, about=about),
         Group("choice", "how music is written", Choice, base={"representation": form}),
         Group("representation", f"settings of {form}", resolve(REPRESENTATIONS, form, "representation")),
-        Group("corpus", f"settings of {name}", resolve(CORPORA, name, "corpus")),
+        Group("corpus", f"settings of {name}", kind),
         common("config", "json", "verbose"),
     ]
     prog = f"stretto prepare {name}"
@@ -155,11 +157,10 @@ def prepare(words: Sequence[str]) -> int:
     file = config_settings(given.settings["common"].get("config", ""), groups, {"corpus": name, "representation": form})
     corpus, representation = (make(group, given, file) for group in (groups[3], groups[2]))
     build = make(groups[0], given, file, corpus=corpus, representation=representation)
-    for wanted, value in {"input": build.input or not corpus.needs_input, "output": build.output}.items():
-        if not value:
-            raise UsageError(
-                f"--{wanted} DIR is missing. {corpus.where}" if wanted == "input" else "--output DIR is missing"
-            )
+    if corpus.needs_input and not build.input:
+        raise UsageError(f"--input {flags_of(groups)['input'].metavar} is missing. {corpus.where}")
+    if not build.output:
+        raise UsageError("--output DIR is missing")
     from beam_pipelines import build as pipeline
 
     return pipeline.prepare(build, given.rest, make(groups[-1], given, file).json)

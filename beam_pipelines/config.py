@@ -73,7 +73,7 @@ class Build:
     Attributes:
         corpus: what is read.
         representation: how a piece becomes records.
-        input: folder or .zip archive of the corpus; "" where the corpus needs none.
+        input: folder, .zip archive or file of the corpus; "" where the corpus needs none.
         output: folder of the dataset.
         transpose: semitones of the training copies.
         stretch: factors on every time of the training copies.

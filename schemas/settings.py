@@ -46,6 +46,13 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def plain_type(hint: Any) -> Any:
+    """The type itself where a hint allows None beside it."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return next(part for part in typing.get_args(hint) if part is not type(None))
+    return hint
+
+
 def from_json(kind: type[T], values: dict[str, Any]) -> T:
     """A settings dataclass from plain JSON values.
 
@@ -71,7 +78,8 @@ def _check_values(kind: Any, values: dict[str, Any]) -> None:
             continue
         value, choices = values[field.name], field.metadata.get("choices")
         if not _is_of(hints[field.name], value) or (choices and value not in choices):
-            expected = " or ".join(map(str, choices or ())) or getattr(hints[field.name], "__name__", "another type")
+            named = " or ".join(choice or "''" for choice in choices or ())
+            expected = named or getattr(hints[field.name], "__name__", "another type")
             raise UsageError(f"{field.name} of {kind.__name__} cannot be {str(value)[:60]!r}: expected {expected}")
 
 

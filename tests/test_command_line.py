@@ -8,7 +8,7 @@ import pytest
 
 from command_line import LARGEST_CONFIG, Given, Group, config_settings, flags_of, make, parse, peek
 from schemas.errors import UsageError
-from schemas.settings import parse_integers, parse_numbers, parse_span, setting
+from schemas.settings import from_json, parse_integers, parse_numbers, parse_span, setting
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,40 @@ def steps(*words: str, file: dict[str, dict[str, object]] | None = None) -> Step
     made = make(GROUPS[1], given(*words), file or {})
     assert isinstance(made, Steps)
     return made
+
+
+@dataclass(frozen=True)
+class Scoring:
+    order: str = setting("", help="order of the cells", choices=("", "random", "chronological"))
+
+
+SCORING = Group("scoring", "scoring", Scoring)
+
+
+def test_an_empty_choice_may_be_given_and_is_not_listed_among_the_known() -> None:
+    assert make(SCORING, given("--order=", groups=(SCORING,)), {}) == Scoring("")
+    assert make(SCORING, given("--order", "random", groups=(SCORING,)), {}) == Scoring("random")
+    for word in ("chronologcal", "''", "x"):
+        with pytest.raises(UsageError, match="Known: chronological, random") as caught:
+            given(f"--order={word}", groups=(SCORING,))
+        assert "Known: ," not in str(caught.value)
+    assert flags_of((SCORING,))["order"].metavar == "random|chronological"
+
+
+def test_stored_settings_with_an_unknown_choice_are_told_the_empty_one_as_it_is_typed() -> None:
+    with pytest.raises(UsageError, match="cannot be 'x': expected '' or random or chronological"):
+        from_json(Scoring, {"order": "x"})
+
+
+def test_a_group_may_say_of_a_field_what_it_is_in_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+    told = Group("needed", "where", Needed, about={"output": {"metavar": "FILE", "help": "file to make"}})
+    with pytest.raises(SystemExit):
+        given("--help", groups=(told,))
+    shown = capsys.readouterr().out
+    assert "--output FILE" in shown and "file to make" in shown and "folder to make" not in shown
+    with pytest.raises(UsageError, match="--output FILE is missing: file to make"):
+        make(told, given(groups=(told,)), {})
+    assert "folder to make" in flags_of((Group("needed", "where", Needed),))["output"].help()
 
 
 def config(folder: Path, text: str, name: str = "settings.toml") -> str:

@@ -108,9 +108,30 @@ def test_the_runner_behind_two_dashes_is_refused_with_the_right_spelling() -> No
 
 def test_a_missing_output_or_input_says_what_to_give() -> None:
     assert "--output DIR is missing" in typed("prepare", "music21-chorales").stderr
+    assert "--input FILE is missing. https://" in typed("prepare", "jsb", "--output", "x").stderr
     done = typed("prepare", "maestro", "--output", "x")
     assert done.returncode == 2 and "--input DIR is missing" in done.stderr and "maestro-v3" in done.stderr
     assert "--data DIR is missing" in typed("train", "tiny-chorales", "--output", "x").stderr
+
+
+@pytest.mark.parametrize(
+    ("corpus", "told"),
+    [
+        ("jsb", "--input FILE                Jsb16thSeparated.json, or the folder or .zip archive that holds it."),
+        ("maestro", "--input DIR                 Folder or .zip archive that holds the corpus."),
+        ("music21-chorales", "--input DIR                 Folder or .zip archive of other .mxl files; without it"),
+    ],
+)
+def test_help_of_a_corpus_says_what_its_input_is(corpus: str, told: str) -> None:
+    assert told in typed("prepare", corpus, "--help").stdout
+
+
+def test_a_window_that_no_record_can_have_is_named_and_not_its_hop() -> None:
+    for form in ("voices", "raster", "events"):
+        done = typed("prepare", "jsb", "--input=x", "--output=y", f"--representation={form}", "--window", "-4")
+        assert (
+            done.returncode == 2 and done.stderr.startswith("stretto: window -4 must lie") and "hop" not in done.stderr
+        )
 
 
 def test_a_size_is_refused_by_a_run_without_sizes_and_chosen_where_there_are_some(tmp_path: Path) -> None:

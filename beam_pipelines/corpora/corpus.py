@@ -62,6 +62,9 @@ class Corpus(Protocol):
     splits are a published benchmark: music that it puts into two of them is then written all the same, and `verify`
     reports the group, or the pair where they are of two groups, as known.
 
+    One whose `--input` is not a folder or a .zip archive that holds it has `takes`, which says what it is instead:
+    {"metavar": ..., "help": ...} for `prepare NAME --help`.
+
     Attributes:
         name: the name on the command line and at the front of every key.
         version: what is read ("1.0.0 to 3.0.0"); `version_at` says which one lies in a folder.

@@ -62,6 +62,10 @@ class Music21Chorales:
     pitch_range: ClassVar[tuple[int, int]] = (0, 127)
     official_splits: ClassVar[bool] = False
     needs_input: ClassVar[bool] = False
+    takes: ClassVar[dict[str, str]] = {
+        "metavar": "DIR",
+        "help": "Folder or .zip archive of other .mxl files; without it those of the installed music21 are read.",
+    }
     extra: ClassVar[str | None] = "music21"
 
     tempo: float = setting(

@@ -61,6 +61,7 @@ def test_a_corpus_says_what_it_is_and_whose(name):
     low, high = corpus.pitch_range
     assert 0 <= low < high <= 127
     assert isinstance(corpus.official_splits, bool) and isinstance(corpus.needs_input, bool)
+    assert set(getattr(corpus, "takes", {})) <= {"metavar", "help"}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -293,6 +293,46 @@ def test_a_step_is_shown_in_letters_that_do_no_harm(tmp_path):
     assert str(caught.value).isprintable() and len(str(caught.value)) < 200
 
 
+OTHER_KINDS = {
+    "chords": [[[60, 64, 67]] * 20] * 4,
+    "chords and rests": [[[48, 60, 64, 67], []] * 20] * 4,
+    "a melody": [[60, 62, 64]] * 4,
+    "rolls": [[[0] * 88] * 20] * 4,
+    "mostly chords": [chorale(seed=7), *[[[60, 64, 67]] * 20] * 9],
+}
+
+
+@pytest.mark.parametrize("train", OTHER_KINDS.values(), ids=OTHER_KINDS)
+def test_a_file_of_another_kind_is_refused_as_such_before_any_chorale_is(train, tmp_path):
+    write_file(tmp_path, train=train)
+    with pytest.raises(InputError) as caught:
+        dataset_of(tmp_path, Voices(window=16))
+    said = str(caught.value)
+    assert said.startswith(f"{FILE}: ") and f"so it is no {FILE}. Give --input {FILE} from https://" in said
+    assert "sixteenth" in said and len(said) < 400
+    assert not (tmp_path / "out.building").exists()
+
+
+def test_the_published_chorales_without_their_voices_are_refused_as_such(real):
+    with pytest.raises(InputError, match="376 of its 382 chorales are no lists of four voices apart"):
+        list(JSB.items(f"{real}/jsb-chorales-quarter.json"))
+
+
+def test_a_file_with_one_bad_chorale_is_read_without_it(tmp_path):
+    root = write_file(tmp_path, train=[[[60, 64, 67]] * 20])
+    assert len(list(JSB.items(root))) == 3
+
+
+def test_another_file_of_the_right_form_is_read_and_said_to_be_another(tmp_path):
+    held = [step for step in chorale(seed=5, steps=20) for _ in range(4)]
+    write_file(tmp_path, train=[held], valid=[held[4:]], test=[held[8:]])
+    [sentence] = JSB.reports(str(tmp_path))
+    assert "not the published file" in sentence and sentence.endswith("compares with nothing")
+    write_file(tmp_path, train=[held[::4]], valid=[held[4::4]], test=[held[8::4]])
+    [sentence] = JSB.reports(str(tmp_path))
+    assert sentence.endswith("only 0% of its steps repeat the one before, so they may be longer than sixteenths")
+
+
 def test_a_folder_without_the_file_is_refused_with_what_to_give(tmp_path):
     with pytest.raises(InputError, match=f"Give --input {FILE}"):
         list(JSB.items(str(tmp_path)))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.window import window_starts
+from schemas.window import check_window, window_starts
 
 
 @given(st.integers(0, 500), st.integers(1, 60))
@@ -39,3 +39,27 @@ def test_nothing_has_no_windows():
 def test_a_hop_that_would_skip_elements_is_refused(window, hop):
     with pytest.raises(ValueError, match=f"hop {hop} must lie between 1 and the window 8"):
         window_starts(100, window, hop)
+
+
+@pytest.mark.parametrize(("window", "hop"), [(0, 0), (8, 0), (8, 8), (8, 4), (16, 0)])
+def test_a_window_and_a_hop_that_records_can_have_are_taken(window, hop):
+    check_window(window, hop, largest=16, multiple=4)
+
+
+@pytest.mark.parametrize(
+    ("window", "hop", "message"),
+    [
+        (-4, 0, "^window -4 must lie on a multiple of 4 .* from 0 to 16$"),
+        (20, 0, "^window 20 must lie"),
+        (6, 0, "^window 6 must lie"),
+        (8.0, 0, "^window 8.0 must lie"),
+        (True, 0, "^window True must lie"),
+        (8, -4, "^hop -4 must lie on a multiple of 4 .* from 0 to 16$"),
+        (8, 2, "^hop 2 must lie"),
+        (8, 12, "^hop 12 must lie between 0 and the window 8$"),
+        (0, 4, "^hop 4 must lie between 0 and the window 0$"),
+    ],
+)
+def test_of_a_window_and_a_hop_the_one_that_is_wrong_is_named(window, hop, message):
+    with pytest.raises(ValueError, match=message):
+        check_window(window, hop, largest=16, multiple=4)
