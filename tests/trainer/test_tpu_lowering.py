@@ -28,3 +28,8 @@ def test_the_bias_of_relative_attention_is_in_the_lowered_program_of_every_layer
     assert len(found[f"relative {mesh}"]["reads"]) == 2
     assert all(found[f"relative {mesh}"]["reads"])
     assert found[f"rotary {mesh}"]["reads"] == []
+
+
+def test_a_compiler_that_would_keep_what_is_to_be_computed_again_is_kept_from_it_in_every_block(found):
+    assert found["remat"]["barriers"] == 2
+    assert found["rotary data=1,model=1"]["barriers"] == 0

@@ -14,7 +14,7 @@ import numpy as np
 from tests.trainer.synthetic import scales
 
 
-def lowered(data, positions, mesh):
+def lowered(data, positions, mesh, remat=False):
     """How many devices the step is lowered for, its attributes of sharding, and how often it reads the distances."""
     import jax
 
@@ -34,6 +34,7 @@ def lowered(data, positions, mesh):
     devices = Devices(mesh)
     update = Update(task.build(manifest.features), task.objectives(), TrainSettings(batch=8, clip=1.0), devices)
     draw_initial(update.model, 0)
+    update.model.remat = remat
     update.place()
     batch = devices.batch(next(Reader(data, manifest, "train").shuffled(0, 0, 8)))
     state = [variable.value for variable in update.variables]
@@ -51,6 +52,7 @@ def lowered(data, positions, mesh):
         "platforms": step.platforms,
         "reads": [len(re.findall(rf"%arg{number}\b", loss)) for number in tables],
         "sharded": "sharding" in step.mlir_module(),
+        "barriers": step.mlir_module().count("optimization_barrier"),
     }
 
 
@@ -75,6 +77,7 @@ def main(folder):
     for positions in ("relative", "rotary"):
         for mesh in (Mesh(1), Mesh(8), Mesh(4, 2)):
             found[f"{positions} {mesh}"] = lowered(f"{folder}/data", positions, mesh)
+    found["remat"] = lowered(f"{folder}/data", "rotary", Mesh(1), remat=True)
     print(json.dumps(found))
 
 
