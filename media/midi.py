@@ -34,6 +34,7 @@ of length 0; key and time signatures that cannot be (left out).
 import re
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,9 +43,10 @@ import symusic
 from media.midi_chunks import Layout, read_layout
 from media.midi_events import Damage, TrackFacts, check_track
 from schemas.errors import Unreadable
-from schemas.music import Controls, InvalidMusic, Notes, Piece, TempoMap, validate
+from schemas.grid import VOICES, voice_called
+from schemas.music import PART_NAMES, TRACK_PARTS, Controls, InvalidMusic, Notes, Piece, TempoMap, validate
 
-__all__ = ["MAX_MIDI_BYTES", "Unreadable", "read_midi", "write_midi"]
+__all__ = ["MAX_MIDI_BYTES", "Unreadable", "read_midi", "read_midi_parts", "write_midi"]
 
 MAX_MIDI_BYTES = 64 << 20
 _DEFAULT_TEMPO = 500_000
@@ -61,6 +63,10 @@ def read_midi(data: bytes, name: str) -> Piece:
     Raises:
         Unreadable: not MIDI, damaged, or absurd; with a short reason, and byte and track where they are known.
     """
+    return _read(data, name)[0]
+
+
+def _read(data: bytes, name: str) -> tuple[Piece, Layout, list[TrackFacts]]:
     if len(data) > MAX_MIDI_BYTES:
         raise Unreadable("too-large", f"{name}: {len(data)} bytes, at most {MAX_MIDI_BYTES} are read")
     try:
@@ -85,7 +91,58 @@ def read_midi(data: bytes, name: str) -> Piece:
         validate(piece)
     except InvalidMusic as error:
         raise Unreadable(error.reason, str(error)) from error
-    return piece
+    return piece, layout, facts
+
+
+def read_midi_parts(data: bytes, name: str) -> Piece:
+    """The same music, labelled with the parts of the file: their names, and which of them each track belongs to.
+
+    A part is a track of the file, also one without notes, but for a first track that only conducts. symusic counts none
+    without notes, and makes several of a track with several instruments; where a single track holds all notes, these
+    are the parts. Raises Unreadable as `read_midi` does.
+    """
+    piece, layout, facts = _read(data, name)
+    owners = _owners(data, layout, facts, name)
+    tracks = sorted(set(piece.notes.track.tolist()))
+    if max(tracks, default=0) >= len(owners) or len({owners[track] for track in tracks}) < min(2, len(tracks)):
+        return replace(piece, labels={**piece.labels, **_instruments(tracks)})
+    first = int(_is_conductor(facts))
+    names = tuple(_text(fact.name) for fact in facts[first:])
+    places = tuple(owner - first for owner in owners)
+    return replace(piece, labels={**piece.labels, PART_NAMES: names, TRACK_PARTS: places})
+
+
+def _instruments(tracks: Sequence[int]) -> dict[str, Any]:
+    """Labels where every track with notes is a part without a name."""
+    places = {track: place for place, track in enumerate(tracks)}
+    return {
+        PART_NAMES: ("",) * len(tracks),
+        TRACK_PARTS: tuple(places.get(track, 0) for track in range(max(tracks, default=-1) + 1)),
+    }
+
+
+def _owners(data: bytes, layout: Layout, facts: Sequence[TrackFacts], name: str) -> list[int]:
+    """Which track of the file each of symusic's tracks is from: it reads every one alone as it does beside others."""
+    owners = []
+    for number, (extent, fact) in enumerate(zip(layout.tracks, facts, strict=True)):
+        alone = _file_of([_plain_track(data, *extent, fact)], layout.ticks_per_quarter)
+        owners += [number] * len(_parse(alone, name).tracks)
+    return owners
+
+
+def _is_conductor(facts: Sequence[TrackFacts]) -> bool:
+    """Whether the first track only leads the others. Four tracks of which more are silent are four voices."""
+    first, *others = facts
+    if not others or not first.only_conducts or voice_called(_text(first.name)) is not None:
+        return False
+    return len(facts) != len(VOICES) or all(fact.note_ons for fact in others)
+
+
+def _text(name: bytes) -> str:
+    try:
+        return name.decode().strip()
+    except UnicodeDecodeError:
+        return name.decode("latin-1").strip()
 
 
 def _was_sent_as_text(data: bytes, reason: str) -> bool:
@@ -122,7 +179,11 @@ def _for_symusic(data: bytes, layout: Layout, facts: Sequence[TrackFacts]) -> by
     if layout.plain and not any(fact.system for fact in facts):
         return data
     tracks = [_plain_track(data, *extent, fact) for extent, fact in zip(layout.tracks, facts, strict=True)]
-    header = struct.pack(">4sIHHH", b"MThd", 6, 1, len(tracks), layout.ticks_per_quarter)
+    return _file_of(tracks, layout.ticks_per_quarter)
+
+
+def _file_of(tracks: Sequence[bytes], ticks_per_quarter: int) -> bytes:
+    header = struct.pack(">4sIHHH", b"MThd", 6, 1, len(tracks), ticks_per_quarter)
     return header + b"".join(struct.pack(">4sI", b"MTrk", len(track)) + track for track in tracks)
 
 
@@ -203,7 +264,7 @@ def _tempo(score: Any, ticks_per_second: float | None) -> TempoMap:
 
 
 def write_midi(piece: Piece) -> bytes:
-    """The bytes of a MIDI file: one track for each instrument, tempo, signatures and controllers.
+    """The bytes of a MIDI file: one track for each instrument, with its name; tempo, signatures and controllers.
 
     Raises:
         ValueError: a tick is beyond 2^31 or a value outside what MIDI can say.
@@ -233,7 +294,7 @@ def _track(piece: Piece, number: int) -> Any:
     notes = piece.notes.select(piece.notes.track == number)
     controls = piece.controls.select(piece.controls.track == number)
     program, drum = (int(notes.program[0]), bool(notes.drum[0])) if len(notes) else (0, False)
-    track = symusic.Track("", program, drum)
+    track = symusic.Track(piece.part_name(piece.part_of(number)), program, drum)
     track.notes = symusic.Note.from_numpy(
         notes.start.astype(np.int32),
         (notes.end - notes.start).astype(np.int32),

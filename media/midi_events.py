@@ -17,7 +17,9 @@ MOST_SINGLE_EVENTS = 1_000_000
 """Events of one file that are taken singly, some seconds' worth. Music has some ten thousand."""
 _TOO_MANY = "too-many-events"
 
-_END_OF_TRACK, _TEMPO = 0x2F, 0x51
+_END_OF_TRACK, _TEMPO, _NAME = 0x2F, 0x51, 0x03
+_CONDUCTING = (_TEMPO, 0x58, 0x59)  # tempo, time and key signature
+_LONGEST_NAME = 200
 _DATA_BYTES = {0x80: 2, 0x90: 2, 0xA0: 2, 0xB0: 2, 0xC0: 1, 0xD0: 1, 0xE0: 2}
 _SYSTEM_DATA_BYTES = {0xF1: 1, 0xF2: 2, 0xF3: 1, 0xF6: 0, 0xF8: 0, 0xFA: 0, 0xFB: 0, 0xFC: 0, 0xFE: 0}
 _PLAIN_BEFORE_MANY = 8
@@ -53,6 +55,8 @@ class TrackFacts:
         stop: the byte of the file behind the last event that counts.
         system: (byte of the file, data bytes) of system messages other than F0; -1 data bytes where a length follows.
         singles: events that were taken singly, those of the tracks before included.
+        name: the first that it bears, at most 200 bytes.
+        only_conducts: whether it has tempos or signatures, and not one message to an instrument.
     """
 
     note_ons: int
@@ -61,6 +65,8 @@ class TrackFacts:
     stop: int
     system: tuple[tuple[int, int], ...]
     singles: int
+    name: bytes = b""
+    only_conducts: bool = False
 
 
 def check_track(data: bytes, start: int, stop: int, singles: int = 0) -> TrackFacts:
@@ -74,7 +80,10 @@ def check_track(data: bytes, start: int, stop: int, singles: int = 0) -> TrackFa
     singles = walk.singles
     if walk.ended and walk.at < stop:
         singles = _refuse_notes_after_end(data, walk.at, stop, singles)
-    return TrackFacts(walk.note_ons, walk.tick, walk.ended, walk.at, tuple(walk.system), singles)
+    conducts = walk.conducts and not walk.speaks
+    return TrackFacts(
+        walk.note_ons, walk.tick, walk.ended, walk.at, tuple(walk.system), singles, walk.name or b"", conducts
+    )
 
 
 def _refuse_notes_after_end(data: bytes, start: int, stop: int, singles: int) -> int:
@@ -104,11 +113,14 @@ class _Walk:
         "_start",
         "_stretches",
         "at",
+        "conducts",
         "data",
         "ended",
+        "name",
         "note_ons",
         "running",
         "singles",
+        "speaks",
         "stop",
         "system",
         "tick",
@@ -120,7 +132,8 @@ class _Walk:
         self.tick = self.note_ons = self._plain = 0
         self.singles = singles
         self._patience = _PLAIN_BEFORE_MANY
-        self.ended = False
+        self.ended = self.conducts = self.speaks = False
+        self.name: bytes | None = None
         self.system: list[tuple[int, int]] = []
         self._start = start
         self._stretches: _Stretches | None = None
@@ -183,7 +196,7 @@ class _Walk:
     def _channel_message(self, status: int) -> None:
         at = self.at
         if status >= 0x80:
-            self.running = status
+            self.running, self.speaks = status, True
             at += 1
         elif not self.running:
             raise Damage("damaged-midi", f"data byte {status:#04x} where an event must begin with a status byte", at)
@@ -219,6 +232,9 @@ class _Walk:
         length = self._length(f"meta event {kind:#04x}", begin)
         if kind == _TEMPO:
             self._check_tempo(length, begin)
+        elif kind == _NAME and self.name is None:
+            self.name = self.data[self.at : self.at + min(length, _LONGEST_NAME)]
+        self.conducts |= kind in _CONDUCTING
         self.at += length
         self.ended = kind == _END_OF_TRACK
 

@@ -1,4 +1,4 @@
-"""MusicXML: scores to music, part by part, and music in four voices to a score with full bars.
+"""MusicXML: scores to music, part by part, and music in four voices to a score.
 
 Reading needs music21, which is shown what `media.score_xml` keeps of a score. Ties are joined, repeats are played once,
 fermatas are not lengthened, grace notes (which have no length of their own) are left out, and tempo marks are not
@@ -16,10 +16,11 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from media.archive import archive_of
+from media.bars import Bar, bars_of
 from media.score_xml import fault, place, score_root
 from schemas.errors import InputError, MissingExtra, StrettoError, Unreadable, place_of
-from schemas.grid import LENGTH_TICKS, VOICES, voices_fault
-from schemas.music import InvalidMusic, Notes, Piece, TempoMap
+from schemas.grid import VOICES, voices_fault
+from schemas.music import BAR_TICKS, PART_NAMES, TITLE, InvalidMusic, Notes, Piece, TempoMap
 from schemas.naming import readable
 
 TICKS_PER_QUARTER = 480
@@ -27,7 +28,6 @@ LARGEST_SCORE = 8 << 20
 """Bytes; the longest chorale has 1.4 MB. music21 needs some fifty times the size of a score in memory."""
 MOST_QUARTERS = 100_000
 """Sixteen hours at 100 quarters a minute. A duration may claim any length, and whoever encodes it pays for that."""
-MOST_BARS = 10_000
 VELOCITY = 80
 CHOIR = 52
 _ZIP = b"PK\x03\x04"
@@ -86,19 +86,27 @@ def piece_of_text(text: str, name: str, tempo: float = 100.0) -> Piece:
     """The music of a score's XML, as `read_musicxml` reads it."""
     importer = _importer()
     root = score_root(text, name)
+    title = _taken_title(root)
     wrong = fault(root)
     if wrong:
         raise Unreadable("bad-musicxml", f"{name}: music21 cannot read it: {wrong}. Mend it, or export it again.")
     try:
         with warnings.catch_warnings(action="ignore"):
             importer.xmlRootToScore(root, importer.stream)
-            return _piece(importer.stream, name, tempo)
+            return _piece(importer.stream, name, tempo, title)
     except (StrettoError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001  music21 raises what it happens to stumble on; that must cost one score
         what = readable(f"{type(error).__name__}: {error}"[:_LONGEST_REASON])
         what = f"{_place_in_score(error)}: {what}, raised by {place_of(error)}"
         raise Unreadable("bad-musicxml", f"{name}: music21 cannot read it: {what}") from error
+
+
+def _taken_title(root: Any) -> str:
+    """What the score is called; music21 need not read it."""
+    title = root.findtext("movement-title") or root.findtext("work/work-title") or ""
+    root[:] = [each for each in root if each.tag not in ("movement-title", "work")]
+    return " ".join(title.split())[:_LONGEST_REASON]
 
 
 def _unpacked(data: bytes, name: str) -> bytes:
@@ -128,7 +136,7 @@ def _place_in_score(error: BaseException) -> str:
     return place(held["mxPart"], held.get("mxMeasure")) if "mxPart" in held else "the score"
 
 
-def _piece(score: Any, name: str, tempo: float) -> Piece:
+def _piece(score: Any, name: str, tempo: float, title: str) -> Piece:
     parts = list(score.parts)
     rows = [(*note, track) for track, part in enumerate(parts) for note in _part_notes(part, name)]
     start, end, pitch, track = zip(*rows, strict=True) if rows else ((), (), (), ())
@@ -143,8 +151,18 @@ def _piece(score: Any, name: str, tempo: float) -> Piece:
         tempo=TempoMap.constant(TICKS_PER_QUARTER, 60e6 / tempo),
         time_signatures=tuple(times),
         key_signatures=tuple(keys),
-        labels={"voices": tuple(str(part.partName or "") for part in parts)},
+        labels={
+            PART_NAMES: tuple(str(part.partName or "") for part in parts),
+            BAR_TICKS: _bar_ticks(parts[0]) if parts else (),
+            **({TITLE: title} if title else {}),
+        },
     )
+
+
+def _bar_ticks(part: Any) -> tuple[int, ...]:
+    bars = list(part.getElementsByClass("Measure"))
+    ends = [bars[-1].offset + bars[-1].highestTime] if bars else []
+    return tuple(sorted({_ticks(offset) for offset in [*(bar.offset for bar in bars), *ends]}))
 
 
 def _part_notes(part: Any, name: str) -> list[tuple[int, int, int]]:
@@ -187,14 +205,6 @@ def _ticks(quarters: Any) -> int:
 # === Writing ===
 
 
-class _Bar(NamedTuple):
-    """First tick, tick after the last, and the signature where it is written: (numerator, denominator), or None."""
-
-    start: int
-    end: int
-    signature: tuple[int, int] | None
-
-
 class _Sound(NamedTuple):
     """A note or a rest (pitch None) inside one bar, and whether it is tied to the one before and after."""
 
@@ -205,18 +215,18 @@ class _Sound(NamedTuple):
 
 
 def write_musicxml(piece: Piece) -> bytes:
-    """A score of four parts, soprano to bass: full bars, ties over bar lines, signatures and first tempo of the piece.
+    """A score of four parts, soprano to bass: its bars, ties over bar lines, signatures and first tempo of the piece.
 
-    A piece without a time signature is in 4/4, without a key signature in C. Bars are counted from the beginning: what
-    the piece was an upbeat to is not known. A length that no note value has is written without one.
+    A piece without a time signature is in 4/4, without a key signature in C. A length that no note value has is written
+    without one.
 
     Raises:
-        InvalidMusic: `not-four-voices`, or `too-long`: more than 10,000 bars.
+        InvalidMusic: `not-four-voices`, or `too-long`: more than `read_musicxml` reads back.
     """
     fault = voices_fault(piece, complete=False)
     if fault:
         raise InvalidMusic("not-four-voices", f"{piece.name}: {fault}")
-    bars = list(_bars(piece))
+    bars = list(bars_of(piece))
     names = (f"<part-name>{name.title()}</part-name>" for name in VOICES)
     listed = (f'<score-part id="P{voice}">{name}</score-part>' for voice, name in enumerate(names))
     lines = [
@@ -227,45 +237,39 @@ def write_musicxml(piece: Piece) -> bytes:
         *(_part(piece, voice, bars) for voice in range(len(VOICES))),
         "</score-partwise>\n",
     ]
-    return "\n".join(lines).encode("utf-8", "backslashreplace")
+    text = "\n".join(lines).encode("utf-8", "backslashreplace").decode()
+    _check_readable(text, piece.name)
+    return text.encode()
 
 
-def _bars(piece: Piece) -> Iterator[_Bar]:
-    """Full bars to the end of the piece, one at least; one that a new signature interrupts ends there."""
-    end = max(int(piece.labels.get(LENGTH_TICKS, 0)), int(piece.notes.end.max(initial=0)), 1)
-    changes = {tick: (top, bottom) for tick, top, bottom in piece.time_signatures}
-    changes.setdefault(0, (4, 4))
-    start, signature = 0, changes[0]
-    for _ in range(MOST_BARS):
-        written = changes.get(start)
-        signature = written or signature
-        length = max(1, 4 * piece.tempo.ticks_per_quarter * signature[0] // signature[1])
-        stop = min([tick for tick in changes if start < tick < start + length], default=start + length)
-        yield _Bar(start, stop, written)
-        start = stop
-        if start >= end:
-            return
-    raise InvalidMusic("too-long", f"{piece.name}: more than {MOST_BARS} bars")
+def _check_readable(text: str, name: str) -> None:
+    if len(text.encode()) > LARGEST_SCORE:
+        raise InvalidMusic("too-long", f"{name}: a score of {len(text):,} bytes; {LARGEST_SCORE:,} are read back")
+    try:
+        score_root(text, name)
+    except Unreadable as error:
+        raise InvalidMusic("too-long", str(error)) from error
 
 
-def _part(piece: Piece, voice: int, bars: Sequence[_Bar]) -> str:
+def _part(piece: Piece, voice: int, bars: Sequence[Bar]) -> str:
     chosen = piece.notes.select(piece.notes.track == voice)
     notes = list(zip(chosen.start.tolist(), chosen.end.tolist(), chosen.pitch.tolist(), strict=True))
     keys = [(tick, max(-7, min(7, sharps)), minor) for tick, sharps, minor in sorted(piece.key_signatures)]
     sharps, lines, place = 0, [f'<part id="P{voice}">'], 0
-    for number, bar in enumerate(bars, 1):
+    for bar in bars:
         written = [key for key in keys if bar.start <= key[0] < bar.end][-1:]
         sharps = written[0][1] if written else sharps
         while place < len(notes) and notes[place][1] <= bar.start:
             place += 1
-        lines.append(f'<measure number="{number}">{_attributes(piece, voice, bar, written)}')
+        implicit = ' implicit="yes"' if bar.implicit else ""
+        lines.append(f'<measure number="{bar.number}"{implicit}>{_attributes(piece, voice, bar, written)}')
         for sound in _sounds(notes, place, bar):
             lines += [_note(piece, part, sharps) for part in _notated(sound, piece.tempo.ticks_per_quarter)]
         lines.append("</measure>")
     return "\n".join([*lines, "</part>"])
 
 
-def _sounds(notes: Sequence[tuple[int, int, int]], first: int, bar: _Bar) -> Iterator[_Sound]:
+def _sounds(notes: Sequence[tuple[int, int, int]], first: int, bar: Bar) -> Iterator[_Sound]:
     """Notes and rests of one voice that fill a bar; `first` is the first note that ends inside it or later."""
     at = bar.start
     for start, end, pitch in islice(notes, first, None):
@@ -277,6 +281,10 @@ def _sounds(notes: Sequence[tuple[int, int, int]], first: int, bar: _Bar) -> Ite
             yield _Sound(start - at)
         at = min(end, bar.end)
         yield _Sound(at - max(start, bar.start), pitch, start < bar.start, end > bar.end)
+    if at == bar.start and bar.ticks < bar.full:
+        # A whole rest alone would be read as one of the full bar.
+        yield _Sound(bar.ticks // 2)
+        at += bar.ticks // 2
     if at < bar.end:
         yield _Sound(bar.end - at)
 
@@ -307,14 +315,14 @@ def _values(per_quarter: int) -> dict[int, str]:
     return found
 
 
-def _attributes(piece: Piece, voice: int, bar: _Bar, keys: Sequence[tuple[int, int, bool]]) -> str:
+def _attributes(piece: Piece, voice: int, bar: Bar, keys: Sequence[tuple[int, int, bool]]) -> str:
     first = bar.start == 0
     parts = [f"<divisions>{piece.tempo.ticks_per_quarter}</divisions>"] if first else []
     if keys or first:
         _, sharps, minor = keys[0] if keys else (0, 0, False)
         parts.append(f"<key><fifths>{sharps}</fifths><mode>{'minor' if minor else 'major'}</mode></key>")
-    if bar.signature:
-        top, bottom = bar.signature
+    if bar.changes:
+        top, bottom = bar.metre
         parts.append(f"<time><beats>{top}</beats><beat-type>{bottom}</beat-type></time>")
     if first:
         parts.append(f"<clef>{_CLEFS[voice]}</clef>")

@@ -17,7 +17,8 @@ from schemas.naming import readable
 
 _KEPT = {
     "": ("score-partwise",),
-    "score-partwise": ("identification", "part-list", "part"),
+    "score-partwise": ("work", "movement-title", "identification", "part-list", "part"),
+    "work": ("work-title",),
     "identification": ("encoding",),
     "encoding": ("software",),  # some of it writes rests as gaps, which music21 knows by its name
     "part-list": ("score-part",),
@@ -51,8 +52,9 @@ _MOST = {
     "<transpose>": 1000,
     "staves of one part": 16,
     "bars, each counted once a staff,": 20_000,
-    # For a bar that is not full music21 looks through all before it; it divides bars into beats, and beats again.
-    "pairs of bars": 8_000_000,
+    # At each bar music21 looks through all before it, and eight times as long at one that is not full; it divides bars
+    # into beats, and beats again.
+    "pairs of bars, eight full ones for one,": 8_000_000,
     "pairs of beats": 200_000,
 }
 """What takes a minute of one core and 500 MB; the longest of the 800 scores in music21 has half of it at most."""
@@ -74,6 +76,9 @@ _NOT_WHOLE = ("divisions", "duration", "alter")
 _WORDS: dict[str, Sequence[str]] = {"step": "A B C D E F G".split(), "beat-type": "1 2 4 8 16 32 64 128".split()}
 _WAYS_TO_SOUND = ("pitch[step][octave]", "rest", "unpitched")
 _BEATS = re.compile(r"[1-9][0-9]*(\s*\+\s*[1-9][0-9]*)*")
+_TYPES = {"whole": 4, "half": 2, "quarter": 1, "eighth": 1 / 2, "16th": 1 / 4, "32nd": 1 / 8, "64th": 1 / 16}
+_MOST_EXACT_DIVISIONS = 65_535
+"""Of a quarter: music21 rounds finer fractions."""
 _ROUNDING = 1 / 16
 """Quarters that a bar may lead back too far: programs round lengths to whole divisions."""
 
@@ -176,7 +181,7 @@ class _Tree:
         self.counts["staves of one part"] = 0
         self._count("staves of one part", len(self.staves))
         self._count("bars, each counted once a staff,", bars * max(1, len(self.staves)))
-        self._count("pairs of bars", bars * bars)
+        self._count("pairs of bars, eight full ones for one,", -(-bars * (bars + 7 * _count_unfilled(part)) // 8))
         self.staves.clear()
         if any((each.text or "").strip() != "1" for each in part.iter("staves")):
             # music21 puts what names no staff into every one, or nowhere if nothing names one.
@@ -192,6 +197,40 @@ class _Tree:
 
     def _refused(self, reason: str, what: str) -> Unreadable:
         return Unreadable(reason, f"{self.name}: line {self.parser.CurrentLineNumber}: {what}")
+
+
+def _count_unfilled(part: Any) -> int:
+    """The bars of a part that music21 may not find as long as their time; all that are not plainly so count."""
+    divisions, quarters, unfilled = 0, 4.0, 0
+    for measure in part:
+        heads, notes = measure.findall("attributes"), measure.findall("note")
+        times = [time for head in heads for time in head.iter("time")]
+        divided = next((each.text or "" for head in heads for each in head.iter("divisions")), str(divisions))
+        divisions = int(divided) if divided.isdecimal() and len(divided) < len(str(_MOST_EXACT_DIVISIONS)) + 1 else 0
+        quarters = _bar_quarters(times[0]) if len(times) == 1 else 0.0 if times else quarters
+        plain = len(heads) + len(notes) == len(measure) and measure[: len(heads)] == heads and len(heads) < 2
+        filled = sum(_plain_ticks(note, divisions) for note in notes)
+        unfilled += not (plain and 0 < divisions <= _MOST_EXACT_DIVISIONS and 0 < filled == quarters * divisions)
+    return unfilled
+
+
+def _bar_quarters(time: Any) -> float:
+    """The length of a bar in one number of one kind of beat, 0 for other times."""
+    beats, kind = (time.findtext(tag, "") for tag in ("beats", "beat-type"))
+    if len(time) != 2 or time.get("number") or not beats.isdecimal() or kind not in _WORDS["beat-type"]:
+        return 0.0
+    return 4 * int(beats[:9]) / int(kind)
+
+
+def _plain_ticks(note: Any, divisions: int) -> float:
+    """The duration of a note or rest that nothing else in it contradicts; no number for any other."""
+    text, rest = note.findtext("duration", ""), note.find("rest")
+    if not text.isdecimal() or any(note.find(tag) is not None for tag in ("chord", "voice", "staff")):
+        return float("nan")
+    kind, ticks = note.findtext("type"), int(text[:10])
+    value = _TYPES.get(kind or "", 0) * (2 - 0.5 ** len(note.findall("dot"))) * divisions
+    contradicts = rest is not None and (kind is not None and value != ticks or rest.get("measure") is not None)
+    return float("nan") if contradicts else ticks
 
 
 def _shaped(element: Any) -> Any:

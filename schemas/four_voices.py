@@ -63,6 +63,10 @@ class FourVoices:
         """Whether every note is in the range of its voice."""
         return within(piece, RANGES[self.ranges])
 
+    def steps_in(self, seconds: float) -> int:
+        """Steps of decoded music that last so long, 1 or more."""
+        return max(1, round(seconds * self.decoded_tempo / 60 * self.steps_per_quarter))
+
     def cells(self, piece: Piece) -> Cells:
         """The cells of a whole piece, uint8 [step, voice]. Raises InvalidMusic where it is no four voices."""
         return cells_of(piece, self.steps_per_quarter, self.hold)

@@ -4,6 +4,8 @@ A cell is what its voice sings when the step begins: a MIDI pitch, REST, or, whe
 that is struck again looks like one that is held, as in the chorale files of the published benchmarks.
 """
 
+import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas.music import InvalidMusic, Notes, Piece, TempoMap
+from schemas.music import PART_NAMES, InvalidMusic, Notes, Piece, TempoMap
 
 VOICES = ("soprano", "alto", "tenor", "bass")
+_CALLED = (
+    "soprano sopranos sopran sop s sopraan soprane soprani discant diskant discantus cantus canto superius dessus",
+    "alto altos alt a alti altus contralto contralti haute-contre",
+    "tenor tenore ten t tenors tenori taille",
+    "bass basso bas b basse bassi bassus basses",
+)
+"""What scores in several languages call the four voices."""
 GRIDS = {"quarter": 1, "8th": 2, "16th": 4}
 """Steps in a quarter note."""
 
@@ -64,6 +73,13 @@ class Losses:
             "begin or end between two steps, and are moved": self.off_grid,
             "are struck again, and run into the note before": self.merged,
         }
+
+
+def voice_called(name: str) -> int | None:
+    """The voice that a part is called by, such as `Sopran`, `ALTO 1`, `T.` or `Bassus`; None for another name."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    word = re.sub(r"[\W\d_]*(?:\b[iv]+)?[\W\d_]*$", "", plain).strip(" .[](){}'\"")
+    return next((voice for voice, words in enumerate(_CALLED) if word in words.split()), None)
 
 
 def voices_fault(piece: Piece, complete: bool = True) -> str:
@@ -158,8 +174,8 @@ def piece_of(cells: Any, steps_per_quarter: int, tempo: float, hold: bool = Fals
     start, end, pitch = (np.concatenate(part) for part in zip(*columns, strict=True))
     track = np.repeat(np.arange(len(VOICES)), [len(part[0]) for part in columns])
     notes = Notes.of(start * ticks, end * ticks, pitch, _VELOCITY, _CHOIR, track)
-    length = {LENGTH_TICKS: len(cells) * ticks}
-    return Piece(name, notes, tempo=TempoMap.constant(TICKS_PER_QUARTER, 60e6 / tempo), labels=length)
+    labels = {LENGTH_TICKS: len(cells) * ticks, PART_NAMES: tuple(name.title() for name in VOICES)}
+    return Piece(name, notes, tempo=TempoMap.constant(TICKS_PER_QUARTER, 60e6 / tempo), labels=labels)
 
 
 def _voice_notes(cells: Array, hold: bool) -> tuple[Array, Array, Array]:

@@ -14,6 +14,15 @@ import numpy.typing as npt
 
 SUSTAIN = 64
 """The controller of the sustain pedal: 64 and more is down."""
+PART_NAMES = "part_names"
+"""Label of a piece: what its file calls each part, those without notes too. For people, and to tell voices; no encoding
+and no fingerprint looks at it."""
+TRACK_PARTS = "track_parts"
+"""Label of a piece: the place in PART_NAMES of every track. Without it a track's number is the place."""
+BAR_TICKS = "bar_ticks"
+"""Label of a piece: where its bars begin, and where the last one ends; metre alone does not tell an upbeat."""
+TITLE = "title"
+"""Label of a piece: what it is called, where that is known."""
 
 _NOTE_DTYPES = {
     "start": np.int64,
@@ -214,6 +223,16 @@ class Piece:
         """Lowest and highest pitch that transposition would move (drums stay), or None."""
         pitches = self.notes.pitch[~self.notes.drum] if self.notes.drum.any() else self.notes.pitch
         return (int(pitches.min()), int(pitches.max())) if len(pitches) else None
+
+    def part_of(self, track: int) -> int:
+        """The place of the part that a track belongs to, from 0."""
+        places = self.labels.get(TRACK_PARTS, ())
+        return int(places[track]) if track < len(places) else track
+
+    def part_name(self, part: int) -> str:
+        """What the file calls the part at a place, "" where it does not."""
+        names = self.labels.get(PART_NAMES, ())
+        return str(names[part]) if 0 <= part < len(names) else ""
 
 
 def validate(piece: Piece) -> None:

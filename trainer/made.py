@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from media.bars import played_metres
 from media.midi import write_midi
 from media.musicxml import write_musicxml
 from media.plot import curve_png
 from media.render import render, write_wav
 from media.roll import png_bytes, roll
 from media.storage import write_atomic
-from schemas.music import Piece, TempoMap
+from schemas.grid import LENGTH_TICKS, VOICES
+from schemas.music import BAR_TICKS, TITLE, InvalidMusic, Piece, TempoMap
 from schemas.window import TOKENS, layout_of, unit_of
+from trainer.telling import tell
 
 if TYPE_CHECKING:
     from trainer.loaded import Loaded
@@ -46,7 +49,7 @@ def write_sample(folder: str, number: int, record: dict[str, Any], loaded: Loade
     piece = loaded.representation.decode([record])
     if given is not None and layout != TOKENS:
         piece = dressed(piece, given)
-    write_atomic(f"{stem}.mid", write_midi(piece))
+    write_atomic(f"{stem}.mid", write_midi(_for_midi(piece)))
     write_atomic(f"{stem}.png", png_bytes(roll(piece)))
     write_wav(f"{stem}.wav", render(piece, RATE), RATE)
     write_atomic(f"{stem}-similarity.png", similarity_picture(piece))
@@ -56,7 +59,7 @@ def write_sample(folder: str, number: int, record: dict[str, Any], loaded: Loade
         "wav": f"{stem}.wav",
         "png": f"{stem}.png",
         "similarity": f"{stem}-similarity.png",
-        **_written_score(stem, piece, loaded),
+        **_written_score(stem, replace(piece, name=_title(number, loaded.run.name, given)), loaded),
         unit_of(loaded.features): len(values),
         f"{layout.values}_sha256": hashlib.sha256(values.tobytes()).hexdigest(),
         "notes": len(piece.notes),
@@ -67,24 +70,45 @@ def write_sample(folder: str, number: int, record: dict[str, Any], loaded: Loade
     return Made(piece, values.reshape(-1), row)
 
 
+def _title(number: int, run: str, given: Piece | None) -> str:
+    if given is None or not given.labels.get(TITLE):
+        return f"{run}, sample {number:03d}"
+    stay = [name for voice, name in enumerate(VOICES) if (given.notes.track == voice).any()]
+    return f"{given.labels[TITLE]}, {' and '.join(stay)} given, sample {number:03d}"
+
+
 def dressed(piece: Piece, given: Piece) -> Piece:
-    """The piece with metre, key and tempo of what its voices were filled around; its steps stay where they are."""
+    """The piece with metre, bars, key and tempo of what its voices were filled around; its steps stay."""
     ticks = piece.tempo.ticks_per_quarter
     scale = ticks / given.tempo.ticks_per_quarter
     tempo = TempoMap(ticks, np.round(given.tempo.ticks * scale).astype(np.int64), given.tempo.microseconds_per_quarter)
+    end = piece.labels.get(LENGTH_TICKS, 0)
     return replace(
         piece,
         tempo=tempo,
-        time_signatures=tuple((round(tick * scale), *rest) for tick, *rest in given.time_signatures),
-        key_signatures=tuple((round(tick * scale), *rest) for tick, *rest in given.key_signatures),
+        time_signatures=tuple(
+            (at, *rest) for tick, *rest in given.time_signatures if (at := round(tick * scale)) < end
+        ),
+        key_signatures=tuple((at, *rest) for tick, *rest in given.key_signatures if (at := round(tick * scale)) < end),
+        labels={**piece.labels, BAR_TICKS: tuple(round(tick * scale) for tick in given.labels.get(BAR_TICKS, ()))},
     )
+
+
+def _for_midi(piece: Piece) -> Piece:
+    """The piece with metres that say its bars, where it has any."""
+    return replace(piece, time_signatures=played_metres(piece)) if piece.labels.get(BAR_TICKS) else piece
 
 
 def _written_score(stem: str, piece: Piece, loaded: Loaded) -> dict[str, str]:
     """MusicXML of music in voices."""
     if not hasattr(loaded.representation, "voices"):
         return {}
-    write_atomic(f"{stem}.musicxml", write_musicxml(piece))
+    try:
+        score = write_musicxml(piece)
+    except InvalidMusic as error:  # the music is there, and took long to make
+        tell(f"{stem}.musicxml: not written ({error}); the MIDI file has the same notes")
+        return {}
+    write_atomic(f"{stem}.musicxml", score)
     return {"musicxml": f"{stem}.musicxml"}
 
 

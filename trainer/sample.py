@@ -6,13 +6,14 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from media.musicxml import write_musicxml
 from media.storage import write_atomic
 from schemas.errors import UsageError
 from schemas.grid import VOICES
@@ -20,9 +21,20 @@ from schemas.music import InvalidMusic, Piece
 from schemas.settings import setting, to_json
 from schemas.window import TOKENS, layout_of, unit_of
 from trainer.config import ON_CORRUPT
-from trainer.given import keeping_voices, one_note, opening, parse_voices, read_given
+from trainer.given import (
+    check_pitches,
+    check_steps,
+    in_voices,
+    kept_voices,
+    one_note,
+    opening,
+    parse_voices,
+    read_given,
+    steps_asked,
+    tell_voices,
+)
 from trainer.layers.sampling import Sampler
-from trainer.made import write_sample
+from trainer.made import dressed, write_sample
 from trainer.telling import tell
 
 if TYPE_CHECKING:
@@ -62,7 +74,8 @@ class Sampling:
     )
     voices: str = setting(
         "",
-        help="voices of --given that stay, such as soprano or soprano,bass; without it all that hold notes",
+        help="voices of --given that stay, such as soprano or soprano,bass; as many as parts have notes name these in "
+        "order; without it parts are what their names say or, without names, their numbers",
         metavar="NAMES",
     )
     given_length: str = setting(
@@ -71,8 +84,8 @@ class Sampling:
     note: int = setting(-1, help="MIDI pitch of one note that every sample begins with", metavar="PITCH")
     length: str = setting(
         "",
-        help="tokens or steps, or with an s seconds of music, what is given included; without it the trained length, "
-        "and where voices are given their own",
+        help="tokens or steps (8192 at most), or with an s seconds of music, what is given included; without it the "
+        "trained length, and where voices are given their own",
         metavar="N|Ns",
     )
     seed: int = setting(0, help="equal seeds give equal music on one backend")
@@ -129,7 +142,7 @@ def sample(run: str, settings: Sampling, sampler: Sampler) -> dict[str, Any]:
 
     loaded = load_run(run, settings.checkpoint)
     sampler = sampler.for_kind(loaded.task.samplers, loaded.run.name)
-    length, given = _asked(settings, piece, loaded)
+    length, given, kept = _asked(settings, piece, loaded)
     unsaid = _told_unsaid(given, loaded)
     unit = "seconds" if isinstance(length, float) else unit_of(loaded.features)
     print(f"making {settings.count} of {length:g} {unit}", file=sys.stderr, flush=True)
@@ -147,6 +160,7 @@ def sample(run: str, settings: Sampling, sampler: Sampler) -> dict[str, Any]:
         "backend": _backend(),
         "given_tokens": begun,
         "given_unsaid": unsaid,
+        "given_voices": {VOICES[voice]: part + 1 for part, voice in kept.items()},
         **{name: value for name, value in to_json(settings).items() if name not in ("output", "overwrite", "data")},
         "length": settings.length or str(length),
         "sampler": to_json(sampler),
@@ -158,31 +172,55 @@ def sample(run: str, settings: Sampling, sampler: Sampler) -> dict[str, Any]:
     return result
 
 
-def _asked(settings: Sampling, piece: Piece | None, loaded: Loaded) -> tuple[int | float, Piece | None]:
-    """How much music is asked for, in the run's unit (int) or seconds (float), and what it is made from."""
-    try:
-        return _made_from(settings, piece, loaded)
-    except InvalidMusic as error:
-        raise UsageError(f"--given {settings.given}: {error}. Give each voice a track, one note at a time.") from error
+class Asked(NamedTuple):
+    """How much music is asked for, in the run's unit (int) or seconds (float), what from, and its parts' voices."""
+
+    length: int | float
+    given: Piece | None
+    kept: Mapping[int, int]
 
 
-def _made_from(settings: Sampling, piece: Piece | None, loaded: Loaded) -> tuple[int | float, Piece | None]:
-    """The same. Raises InvalidMusic for what is no score in voices."""
+def _asked(settings: Sampling, piece: Piece | None, loaded: Loaded) -> Asked:
+    """What is asked of a run. Raises UsageError for what it cannot do."""
     length = parse_length(settings.length) if settings.length else int(loaded.model.window)
-    if piece is None:
-        return length, None
     if layout_of(loaded.features) == TOKENS:
         if settings.voices:
             raise UsageError(f"--voices: {loaded.run.name} goes on from a beginning; only runs on voices fill a score")
-        return length, opening(piece, loaded, settings.given_limit(length))
+        return Asked(length, None if piece is None else opening(piece, loaded, settings.given_limit(length)), {})
+    if piece is None:
+        steps = length if isinstance(length, int) else loaded.representation.steps_in(length)
+        check_steps(steps, "--length", loaded.representation)
+        return Asked(length, None, {})
     if settings.given_length:
         raise UsageError(f"--given-length: {loaded.run.name} fills a score; --length says how much of it")
-    given = keeping_voices(piece, parse_voices(settings.voices, VOICES), len(VOICES))
-    stay = [name for voice, name in enumerate(VOICES) if (given.notes.track == voice).any()]
-    tell(f"--given: {', '.join(stay)} as given, the other voices are made (--voices says which tracks are which)")
-    if settings.length or settings.note >= 0:
-        return length, given
-    return max(1, len(loaded.representation.cells(given))), given
+    try:
+        return _score_asked(settings, piece, loaded)
+    except InvalidMusic as error:
+        remedy = (
+            "Give each voice a part, one note at a time."
+            if error.reason == "not-four-voices"
+            else "Take its beginning with --length."
+        )
+        what = str(error).removeprefix(f"{piece.name}: ")
+        raise UsageError(f"--given {piece.name}: {what}. {remedy}") from error
+
+
+def _score_asked(settings: Sampling, piece: Piece, loaded: Loaded) -> Asked:
+    """A score that is to be filled. Raises InvalidMusic for what is no score in voices, or is too long for one."""
+    kept = kept_voices(piece, parse_voices(settings.voices, VOICES), len(VOICES))
+    given = in_voices(piece, kept)
+    if settings.note >= 0:
+        length = parse_length(settings.length) if settings.length else int(loaded.model.window)
+    else:
+        tell_voices(piece, kept)
+        length = parse_length(settings.length) if settings.length else None
+    steps = steps_asked(length, given, loaded.representation)
+    heard = given.notes.start * loaded.representation.steps_per_quarter < steps * given.tempo.ticks_per_quarter
+    check_pitches(replace(given, notes=given.notes.select(heard)), *loaded.task.pitch_range)
+    # What cannot be written as a score is better known before hours are spent on it.
+    template = np.resize(loaded.representation.cells(given), (steps, len(VOICES)))
+    write_musicxml(dressed(loaded.representation.piece_from_cells(template, piece.name), given))
+    return Asked(steps, given, kept)
 
 
 def _told_unsaid(given: Piece | None, loaded: Loaded) -> dict[str, int]:

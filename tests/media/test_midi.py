@@ -2,9 +2,11 @@
 
 import struct
 
+import numpy as np
 import pytest
 
-from media.midi import Unreadable, read_midi, write_midi
+from media.midi import Unreadable, read_midi, read_midi_parts, write_midi
+from schemas.grid import piece_of
 from schemas.music import Controls, Notes, Piece, TempoMap
 
 
@@ -171,3 +173,119 @@ def test_more_tracks_than_a_header_can_promise_are_refused():
     with pytest.raises(Unreadable) as caught:
         read_midi(several(NOTE) + chunk(b"MTrk", b"") * 0xFFFF, "x")
     assert caught.value.reason == "too-many-chunks"
+
+
+TEMPO = b"\x00\xff\x51\x03\x07\xa1\x20"
+
+
+def raw_track(name=b"", *events):
+    """A track chunk of a name and events."""
+    named = b"\x00\xff\x03" + bytes([len(name)]) + name if name else b""
+    body = named + b"".join(events) + b"\x00\xff\x2f\x00"
+    return b"MTrk" + struct.pack(">I", len(body)) + body
+
+
+def raw_note(pitch, channel=0):
+    return bytes([0, 0x90 | channel, pitch, 80, 96, 0x80 | channel, pitch, 0])
+
+
+def raw_file(*tracks):
+    return struct.pack(">4sIHHH", b"MThd", 6, int(len(tracks) > 1), len(tracks), 96) + b"".join(tracks)
+
+
+def parts_of(data):
+    """[(part, its name, pitch)] in order, and how many parts there are."""
+    piece = read_midi_parts(data, "x")
+    places = [piece.part_of(track) for track in piece.notes.track.tolist()]
+    rows = zip(places, map(piece.part_name, places), piece.notes.pitch.tolist(), strict=True)
+    return sorted(rows), len(piece.labels["part_names"])
+
+
+@pytest.mark.parametrize(
+    ("tracks", "parts"),
+    [
+        (
+            [raw_track(b"Psalm", TEMPO), raw_track(b"Soprano"), raw_track(b"Alt", raw_note(60))],
+            ([(1, "Alt", 60)], 2),
+        ),
+        ([raw_track(b"", TEMPO), raw_track(b"", raw_note(60)), raw_track(), raw_track()], ([(1, "", 60)], 4)),
+        ([raw_track(), raw_track(b"", raw_note(60)), raw_track(), raw_track()], ([(1, "", 60)], 4)),
+        ([raw_track(b"", TEMPO), raw_track(b"", raw_note(60))], ([(0, "", 60)], 1)),
+        ([raw_track(b"Soprano", TEMPO), raw_track(b"", raw_note(60))], ([(1, "", 60)], 2)),
+        ([raw_track(b"", TEMPO, b"\x00\xc0\x05"), raw_track(b"", raw_note(60))], ([(1, "", 60)], 2)),
+        ([raw_track(b"Choir", raw_note(60), raw_note(64, 1))], ([(0, "", 60), (1, "", 64)], 2)),
+        ([raw_track("Flöte".encode("latin-1"), raw_note(60))], ([(0, "Flöte", 60)], 1)),
+        (
+            [raw_track(b"S", raw_note(60), b"\x00\xc0\x05", raw_note(62)), raw_track(), raw_track(b"T", raw_note(50))],
+            ([(0, "S", 60), (0, "S", 62), (2, "T", 50)], 3),
+        ),
+    ],
+)
+def test_parts_are_the_tracks_of_the_file_with_those_that_have_no_notes(tracks, parts):
+    assert parts_of(raw_file(*tracks)) == parts
+
+
+def test_four_voices_bear_their_names():
+    piece = piece_of(np.array([[72, 67, 60, 48]] * 4), 4, 100.0)
+    assert parts_of(write_midi(piece)) == (
+        [(3, "Bass", 48), (2, "Tenor", 60), (1, "Alto", 67), (0, "Soprano", 72)][::-1],
+        4,
+    )
+
+
+TEMPO = b"\x00\xff\x51\x03\x07\xa1\x20"
+
+
+def raw_track(name=b"", *events):
+    """A track chunk of a name and events."""
+    named = b"\x00\xff\x03" + bytes([len(name)]) + name if name else b""
+    body = named + b"".join(events) + b"\x00\xff\x2f\x00"
+    return b"MTrk" + struct.pack(">I", len(body)) + body
+
+
+def raw_note(pitch, channel=0):
+    return bytes([0, 0x90 | channel, pitch, 80, 96, 0x80 | channel, pitch, 0])
+
+
+def raw_file(*tracks):
+    return struct.pack(">4sIHHH", b"MThd", 6, int(len(tracks) > 1), len(tracks), 96) + b"".join(tracks)
+
+
+def parts_of(data):
+    """[(part, its name, pitch)] in order, and how many parts there are."""
+    piece = read_midi_parts(data, "x")
+    places = [piece.part_of(track) for track in piece.notes.track.tolist()]
+    rows = zip(places, map(piece.part_name, places), piece.notes.pitch.tolist(), strict=True)
+    return sorted(rows), len(piece.labels["part_names"])
+
+
+@pytest.mark.parametrize(
+    ("tracks", "parts"),
+    [
+        (
+            [raw_track(b"Psalm", TEMPO), raw_track(b"Soprano"), raw_track(b"Alt", raw_note(60))],
+            ([(1, "Alt", 60)], 2),
+        ),
+        ([raw_track(b"", TEMPO), raw_track(b"", raw_note(60)), raw_track(), raw_track()], ([(1, "", 60)], 4)),
+        ([raw_track(), raw_track(b"", raw_note(60)), raw_track(), raw_track()], ([(1, "", 60)], 4)),
+        ([raw_track(b"", TEMPO), raw_track(b"", raw_note(60))], ([(0, "", 60)], 1)),
+        ([raw_track(b"Soprano", TEMPO), raw_track(b"", raw_note(60))], ([(1, "", 60)], 2)),
+        ([raw_track(b"", TEMPO, b"\x00\xc0\x05"), raw_track(b"", raw_note(60))], ([(1, "", 60)], 2)),
+        ([raw_track(b"Choir", raw_note(60), raw_note(64, 1))], ([(0, "", 60), (1, "", 64)], 2)),
+        ([raw_track("Flöte".encode("latin-1"), raw_note(60))], ([(0, "Flöte", 60)], 1)),
+        (
+            [raw_track(b"S", raw_note(60), b"\x00\xc0\x05", raw_note(62)), raw_track(), raw_track(b"T", raw_note(50))],
+            ([(0, "S", 60), (0, "S", 62), (2, "T", 50)], 3),
+        ),
+    ],
+)
+def test_parts_are_the_tracks_of_the_file_with_those_that_have_no_notes(tracks, parts):
+    assert parts_of(raw_file(*tracks)) == parts
+
+
+def test_four_voices_bear_their_names():
+    piece = piece_of(np.array([[72, 67, 60, 48]] * 4), 4, 100.0)
+    assert parts_of(write_midi(piece)) == (
+        [(0, "Soprano", 72), (1, "Alto", 67), (2, "Tenor", 60), (3, "Bass", 48)],
+        4,
+    )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from media.musicxml import LARGEST_SCORE, read_musicxml, write_musicxml
 from schemas.errors import MissingExtra, Unreadable
 from schemas.grid import LENGTH_TICKS, RANGES, REST, piece_of
-from schemas.music import InvalidMusic, Notes, Piece, TempoMap
+from schemas.music import BAR_TICKS, PART_NAMES, InvalidMusic, Notes, Piece, TempoMap
 
 BAR = 4 * 480
 
@@ -60,7 +60,7 @@ def test_music21_reads_the_same_notes_and_signatures_back(piece):
     assert notes_of(again) == notes_of(piece)
     assert again.time_signatures[0] == (piece.time_signatures or ((0, 4, 4),))[0]
     assert again.key_signatures[0] == (piece.key_signatures or ((0, 0, False),))[0]
-    assert again.labels["voices"] == ("Soprano", "Alto", "Tenor", "Bass")
+    assert again.labels[PART_NAMES] == ("Soprano", "Alto", "Tenor", "Bass")
 
 
 @given(piece=chorales())
@@ -210,3 +210,111 @@ def test_without_music21_the_command_that_installs_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "music21.musicxml.xmlToM21", None)
     with pytest.raises(MissingExtra, match="pip install"):
         read_musicxml(b"<score-partwise/>", "a.musicxml")
+
+
+def test_an_upbeat_and_a_bar_in_two_halves_are_written_and_read_back_as_such():
+    pytest.importorskip("music21")
+    lines = (0, 480, 480 + BAR, 480 + BAR + 1440, 480 + 2 * BAR, 480 + 2 * BAR + 1440)
+    piece = piece_in_ticks((0, 0, 960, 72), (1, 960, 5760, 60), labels={BAR_TICKS: lines, "length_ticks": lines[-1]})
+    data = write_musicxml(piece)
+    measures = [bar.attrib for bar in next(ET.fromstring(data).iter("part"))]
+    implicit = {"implicit": "yes"}
+    numbers = [{"number": "0", **implicit}, {"number": "1"}, {"number": "2"}, {"number": "2", **implicit}]
+    assert measures == [*numbers, {"number": "3"}]
+    again = read_musicxml(data, "again")
+    assert again.labels[BAR_TICKS] == lines and notes_of(again) == notes_of(piece)
+
+
+@given(
+    lines=st.lists(st.integers(1, 30), max_size=8).map(lambda steps: tuple(np.cumsum([0, *steps]) * 240)),
+    top=st.integers(1, 13),
+)
+@settings(deadline=None, max_examples=25)
+def test_wherever_bar_lines_stand_the_same_notes_are_read_back(lines, top):
+    pytest.importorskip("music21")
+    notes = [(0, 0, 480, 72), (0, 480, 6000, 74), (2, 2400, 2640, 60), (3, 7000, 7200, 50)]
+    piece = piece_in_ticks(*notes, labels={BAR_TICKS: lines}, time_signatures=((0, top, 4),))
+    assert notes_of(read_musicxml(write_musicxml(piece), "again")) == notes_of(piece)
+
+
+def bars_in_quarters(bars):
+    """A piece of so many bars of 2/4."""
+    cells = 60 + np.arange(2 * bars)[:, None] % 2 * np.arange(1, 5)
+    return replace(piece_of(cells, 1, 100.0), time_signatures=((0, 2, 4),))
+
+
+def test_what_is_written_is_no_longer_than_what_is_read():
+    write_musicxml(bars_in_quarters(4000))
+    for bars in (4001, 12_000):
+        with pytest.raises(InvalidMusic) as caught:
+            write_musicxml(bars_in_quarters(bars))
+        assert caught.value.reason == "too-long"
+
+
+@pytest.mark.slow
+def test_a_score_of_many_full_bars_is_read_back():
+    pytest.importorskip("music21")
+    piece = bars_in_quarters(1800)
+    assert notes_of(read_musicxml(write_musicxml(piece), "again")) == notes_of(piece)
+
+
+def test_a_title_is_read_of_work_or_movement():
+    pytest.importorskip("music21")
+    data = score_of(["ATTRIBUTES" + NOTE.format(chord="", step="D", tie="")])
+    assert "title" not in read_musicxml(data, "a").labels
+    data = data.replace(b"<part-list>", b"<work><work-title>Psalm  1</work-title></work><part-list>")
+    assert read_musicxml(data, "a").labels["title"] == "Psalm 1"
+
+
+def test_an_upbeat_and_a_bar_in_two_halves_are_written_and_read_back_as_such():
+    pytest.importorskip("music21")
+    lines = (0, 480, 480 + BAR, 480 + BAR + 1440, 480 + 2 * BAR, 480 + 2 * BAR + 1440)
+    piece = piece_in_ticks((0, 0, 960, 72), (1, 960, 5760, 60), labels={BAR_TICKS: lines, "length_ticks": lines[-1]})
+    data = write_musicxml(piece)
+    measures = [bar.attrib for bar in next(ET.fromstring(data).iter("part"))]
+    implicit = {"implicit": "yes"}
+    numbers = [{"number": "0", **implicit}, {"number": "1"}, {"number": "2"}, {"number": "2", **implicit}]
+    assert measures == [*numbers, {"number": "3"}]
+    again = read_musicxml(data, "again")
+    assert again.labels[BAR_TICKS] == lines and notes_of(again) == notes_of(piece)
+
+
+@given(
+    lines=st.lists(st.integers(1, 30), max_size=8).map(lambda steps: tuple(np.cumsum([0, *steps]) * 240)),
+    top=st.integers(1, 13),
+)
+@settings(deadline=None, max_examples=25)
+def test_wherever_bar_lines_stand_the_same_notes_are_read_back(lines, top):
+    pytest.importorskip("music21")
+    notes = [(0, 0, 480, 72), (0, 480, 6000, 74), (2, 2400, 2640, 60), (3, 7000, 7200, 50)]
+    piece = piece_in_ticks(*notes, labels={BAR_TICKS: lines}, time_signatures=((0, top, 4),))
+    assert notes_of(read_musicxml(write_musicxml(piece), "again")) == notes_of(piece)
+
+
+def bars_in_quarters(bars):
+    """A piece of so many bars of 2/4."""
+    cells = 60 + np.arange(2 * bars)[:, None] % 2 * np.arange(1, 5)
+    return replace(piece_of(cells, 1, 100.0), time_signatures=((0, 2, 4),))
+
+
+def test_what_is_written_is_no_longer_than_what_is_read():
+    write_musicxml(bars_in_quarters(4000))
+    for bars in (4001, 12_000):
+        with pytest.raises(InvalidMusic) as caught:
+            write_musicxml(bars_in_quarters(bars))
+        assert caught.value.reason == "too-long"
+
+
+@pytest.mark.slow
+def test_a_score_of_many_full_bars_is_read_back():
+    pytest.importorskip("music21")
+    piece = bars_in_quarters(1800)
+    assert notes_of(read_musicxml(write_musicxml(piece), "again")) == notes_of(piece)
+
+
+def test_a_title_is_read_of_work_or_movement():
+    pytest.importorskip("music21")
+    data = score_of(["ATTRIBUTES" + NOTE.format(chord="", step="D", tie="")])
+    assert "title" not in read_musicxml(data, "a").labels
+    data = data.replace(b"<part-list>", b"<work><work-title>Psalm  1</work-title></work><part-list>")
+    assert read_musicxml(data, "a").labels["title"] == "Psalm 1"

@@ -331,6 +331,4 @@ def _extremes(ranges: str) -> tuple[int, int]:
 
 def _steps(representation: Any, length: int | float) -> int:
     """Steps in a length in steps (int) or seconds (float), 1 or more."""
-    if isinstance(length, int):
-        return length
-    return max(1, round(length * representation.decoded_tempo / 60 * representation.steps_per_quarter))
+    return length if isinstance(length, int) else int(representation.steps_in(length))
