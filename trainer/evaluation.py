@@ -122,10 +122,8 @@ class Evaluation:
 
 def check_place(path: str) -> None:
     """Raises before anything is scored, which may take hours, what writing a result there would raise after it."""
-    if os.path.lexists(path):
-        if not is_evaluation(path):
-            raise UsageError(f"{path}: is there, and is no evaluation. Choose another --output, or move it away.")
-        return
+    if os.path.lexists(path) and not is_evaluation(path):
+        raise UsageError(f"{path}: is there, and is no evaluation. Choose another --output, or move it away.")
     above = os.path.dirname(os.path.abspath(path))
     while not os.path.lexists(above):
         above = os.path.dirname(above)

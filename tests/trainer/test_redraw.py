@@ -233,3 +233,15 @@ def test_pieces_of_any_length_are_found_without_parsing(folder):
     assert manifest.features["tokens"] == Feature(
         "uint16", ("token",), (None,), "id", "Event ids without BOS, padded at the end.", "raw", 0, 389
     )
+
+
+def test_a_corrupt_record_counts_nothing_and_every_other_example_is_drawn_as_before(tmp_path):
+    whole_scales(str(tmp_path))
+    settings = TrainSettings(redraw_crop=CROP, redraw_transpose=(-60, 0), on_corrupt="skip")
+    sound = streamed(str(tmp_path), settings=settings)
+    damage(shard_of(str(tmp_path)), 2)
+    found = streamed(str(tmp_path), settings=settings)
+    whole = found["example_weight"] > 0
+    assert 0 < (~whole).sum() == (order(3, 0, 60, 20) == 2).sum()
+    assert np.array_equal(found["tokens"][whole], sound["tokens"][whole])
+    assert found[OUTSIDE][whole].sum() > 0 and not found[OUTSIDE][~whole].any()
