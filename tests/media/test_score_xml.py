@@ -227,19 +227,3 @@ def test_where_music21_stumbles_is_told_by_part_and_measure(monkeypatch):
 )
 def test_bars_that_are_not_plainly_full_are_counted_in_full(music):
     assert "pairs of bars" in str(refusal(score_of([note(), *[music] * 2900])))
-
-
-@pytest.mark.parametrize(
-    "music",
-    [
-        note(duration=3),
-        note(duration=2) + "<backup><duration>1</duration></backup>" + note(duration=3),
-        note(duration=4, more="<voice>2</voice>"),
-        "<note><rest/><duration>4</duration><type>half</type></note>",
-        '<note><rest measure="yes"/><duration>4</duration></note>',
-        "<attributes><time><beats>2+2</beats><beat-type>4</beat-type></time></attributes>" + note(duration=4),
-        "<attributes><divisions>999983</divisions></attributes>" + note(duration=4 * 999_983),
-    ],
-)
-def test_bars_that_are_not_plainly_full_are_counted_in_full(music):
-    assert "pairs of bars" in str(refusal(score_of([note(), *[music] * 2900])))

@@ -181,15 +181,3 @@ def test_transposition_leaves_what_is_no_pitch_alone_and_keeps_the_dtype(cells, 
 )  # fmt: skip
 def test_a_part_is_called_a_voice_in_several_languages_and_by_a_letter(name, voice):
     assert voice_called(name) == voice
-
-
-@pytest.mark.parametrize(
-    ("name", "voice"),
-    [
-        ("Soprano", 0), ("SOPRAN", 0), ("s.", 0), ("Discantus", 0), ("Alt", 1), ("Alto 2", 1), ("Contralto", 1), ("A", 1),
-        ("Ténor", 2), ("Tenor II", 2), ("T", 2), ("Bass", 3), ("[Bassus]", 3), ("B.", 3),
-        ("", None), ("Voice", None), ("Soprano Alto", None), ("Contrabass", None), ("Bass clarinet", None), ("1", None),
-    ],
-)  # fmt: skip
-def test_a_part_is_called_a_voice_in_several_languages_and_by_a_letter(name, voice):
-    assert voice_called(name) == voice

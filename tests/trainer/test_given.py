@@ -1,7 +1,6 @@
 """What samples are made from: files, and voices of a score."""
 
 from dataclasses import replace
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -57,65 +56,6 @@ def test_of_a_whole_score_the_named_voices_stay_and_the_others_are_left_out():
     whole = tracks(0, 1, 2, 3)
     assert voices_of(keeping_voices(whole, (1, 3), 4)) == {1: 61, 3: 63}
     assert voices_of(keeping_voices(whole, (), 4)) == {0: 60, 1: 61, 2: 62, 3: 63}
-
-
-def called(names, *sounding):
-    """A file with parts of these names, of which some hold a note: 60 + the part's number."""
-    return replace(tracks(*sounding), labels={PART_NAMES: names})
-
-
-@pytest.mark.parametrize(
-    ("names", "sounding", "expected"),
-    [
-        (("Soprano", "Alto", "Tenor", "Bass"), (1,), {1: 61}),
-        (("", "", "", ""), (1,), {1: 61}),
-        (("", "", "", ""), (3,), {3: 63}),
-        (("", "", "Bass"), (2,), {3: 62}),
-        (("Bass", "TENOR 1", "Alt", "Sopran"), (0, 1, 2, 3), {3: 60, 2: 61, 1: 62, 0: 63}),
-        (("Flute", "", "Bassus"), (0, 1, 2), {0: 60, 1: 61, 3: 62}),
-        (("",), (0,), {0: 60}),
-        (("Piano",), (0,), {0: 60}),
-        (("",) * 6, (0, 2, 3, 5), {0: 60, 1: 62, 2: 63, 3: 65}),
-    ],
-)
-def test_a_part_is_the_voice_of_its_name_or_else_of_its_number_in_the_file(names, sounding, expected):
-    assert voices_of(keeping_voices(called(names, *sounding), (), 4)) == expected
-
-
-@pytest.mark.parametrize(
-    ("voices", "expected"), [((2,), {2: 63}), ((1, 0), {1: 60, 0: 63}), ((3, 0), {3: 60, 0: 63}), ((3,), {3: 63})]
-)
-def test_voices_that_are_named_win_over_names_of_parts(voices, expected):
-    sounding = (0, 3) if len(voices) == 2 else (3,)
-    assert voices_of(keeping_voices(called(("Soprano", "", "", "Bass"), *sounding), voices, 4)) == expected
-
-
-def test_of_parts_that_bear_names_fewer_may_stay_and_an_accompaniment_goes():
-    choir = called(("Soprano", "Alto", "Tenor", "Bass", "Organ"), 0, 1, 2, 3, 4)
-    assert voices_of(keeping_voices(choir, (3, 1), 4)) == {1: 61, 3: 63}
-    with pytest.raises(UsageError, match="5 parts with notes; a score has 4 voices"):
-        keeping_voices(choir, (), 4)
-
-
-@pytest.mark.parametrize(
-    ("names", "sounding", "says"),
-    [
-        (("Soprano 1", "Soprano 2"), (0, 1), "part 1 'Soprano 1' and part 2 'Soprano 2' are both the soprano"),
-        (("Flute", "Sopran"), (0, 1), "part 1 'Flute' and part 2 'Sopran' are both the soprano"),
-        (("",) * 5, (0, 4), "part 5 is no voice, by its name or its number"),
-    ],
-)
-def test_a_part_that_may_be_no_voice_or_another_is_refused_with_the_flag_that_says_it(names, sounding, says):
-    with pytest.raises(UsageError, match=f"--given file.mid: {says}.*--voices"):
-        keeping_voices(called(names, *sounding), (), 4)
-
-
-def test_what_each_part_became_is_told_and_so_is_what_the_file_does_not_say(capsys):
-    given = called(("Soprano", "Alt"), 1)
-    tell_voices(given, kept_voices(given, (), 4))
-    told = capsys.readouterr().err
-    assert "--given: part 2 'Alt' stays as alto; made: soprano, tenor, bass" in told
-    assert "says no metre, so 4/4" in told and "says no key, so C major" in told
 
 
 def called(names, *sounding):
@@ -263,75 +203,6 @@ def test_a_filled_score_has_metre_key_and_tempo_of_what_was_given():
 def test_a_score_is_not_cut_where_it_is_to_be_filled():
     with pytest.raises(UsageError, match="--given-length"):
         asked(Sampling("out", given="melody.mid", given_length="4"), tracks(0))
-
-
-def test_what_lies_behind_the_length_is_counted_and_told(capsys):
-    melody = Piece("melody", Notes.of([0, 480], [480, 960], [70, 72], [80, 80]))
-    assert asked(Sampling("out", given="melody.mid", length="3"), melody).length == 3
-    assert "the last 5 of its 8 steps (0.6 s, 1 notes) lie behind --length" in capsys.readouterr().err
-    assert asked(Sampling("out", given="melody.mid", length="0.5s"), melody).length == 4
-
-
-def test_seconds_of_a_score_are_those_of_what_was_given():
-    slow = Piece("slow", Notes.of([0], [960], [70], [80]), tempo=TempoMap.constant(480, 2_000_000))
-    assert asked(Sampling("out", given="slow.mid", length="2s"), slow).length == 4
-
-
-def test_more_steps_than_a_score_may_have_are_refused_before_the_model_is_asked():
-    long = Piece("long.mid", Notes.of([0], [480 * MOST_STEPS], [70], [80]))
-    with pytest.raises(UsageError, match=r"--given long.mid: 32,768 steps; .* at most, 512 bars .*--length 8192"):
-        asked(Sampling("out", given="long.mid"), long)
-    assert asked(Sampling("out", given="long.mid", length="8192"), long).length == 8192
-    for piece in (None, long):
-        with pytest.raises(UsageError, match="--length: 8,193 steps"):
-            asked(Sampling("out", given="long.mid" if piece else "", length="8193"), piece)
-
-
-def test_a_score_that_could_not_be_written_is_refused_before_it_is_filled():
-    odd = Piece("odd.mid", Notes.of([0], [480 * 2000], [70], [80]), time_signatures=((0, 1, 64),))
-    with pytest.raises(UsageError, match="^--given odd.mid: more than 10,000 bars. Take its beginning with --length"):
-        asked(Sampling("out", given="odd.mid"), odd)
-
-
-def test_a_pitch_that_the_run_does_not_know_is_told_with_its_place_and_a_remedy():
-    notes = Notes.of([0, 480, 2400, 2880], [480, 960, 2880, 3360], [70, 72, 84, 85], 80)
-    melody = Piece("high.mid", notes, time_signatures=((0, 3, 4),), labels={BAR_TICKS: (0, 480)})
-    place = r"bar 2, quarter 2 \(2.5 s\), soprano: pitch 84 lies outside 36..81.*\(2 notes do\). Transpose"
-    with pytest.raises(UsageError, match=f"^--given high.mid: {place}"):
-        asked(Sampling("out", given="high.mid"), melody)
-    assert asked(Sampling("out", given="high.mid", length="8"), melody).length == 8
-
-
-def test_an_upbeat_stays_in_the_score_and_is_a_short_first_bar_in_midi(tmp_path):
-    melody = Piece(
-        "up",
-        Notes.of([0, 480], [480, 1920], [70, 72], 80),
-        time_signatures=((0, 1, 4), (480, 3, 4)),
-        key_signatures=((0, -3, True),),
-    )
-    (tmp_path / "up.mid").write_bytes(write_midi(melody))
-    given = read_given(str(tmp_path / "up.mid"))
-    assert given.time_signatures == ((0, 3, 4),) and given.labels[BAR_TICKS] == (0, 480)
-    made = dressed(Voices().piece_from_cells(np.full((16, 4), 60, np.uint8)), given)
-    assert made.key_signatures == ((0, -3, True),)
-    assert _for_midi(made).time_signatures == ((0, 1, 4), (480, 3, 4))
-    assert given.labels[TITLE] == "up"
-    assert _title(2, "run", in_voices(given, {0: 0})) == "up, soprano given, sample 002"
-    assert _title(2, "run", None) == "run, sample 002"
-
-
-def test_a_score_is_as_long_as_the_bars_of_its_file():
-    alto = replace(called(("Alto",), 0), labels={PART_NAMES: ("Alto",), BAR_TICKS: (0, 1920, 3840)})
-    assert asked(Sampling("out", given="alto.musicxml"), alto).length == 32
-    assert asked(Sampling("out", given="alto.musicxml"), alto).kept == {0: 1}
-
-
-def test_an_error_names_the_file_once(tmp_path):
-    path = tmp_path / "bad.mid"
-    path.write_bytes(b"MThd")
-    with pytest.raises(InputError) as caught:
-        read_given(str(path))
-    assert str(caught.value).count(str(path)) == 1
 
 
 def test_what_lies_behind_the_length_is_counted_and_told(capsys):
