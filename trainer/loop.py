@@ -22,7 +22,6 @@ from trainer.course import Course, Place, advance, restore, save, step_seed, str
 from trainer.divergence import DIVERGED, diverged
 from trainer.loaded import CONFIG
 from trainer.meeting import Stopping
-from trainer.order import order
 from trainer.profiling import Profile
 from trainer.saving import Saving
 from trainer.schedule import schedule_of
@@ -204,8 +203,8 @@ def make_evaluate(course: Course) -> Any:
 
 def first_pieces(course: Course) -> list[Piece]:
     """The first training examples as the model sees them."""
-    numbers = order(course.run.settings.seed, 0, _SHOWN, len(course.train))
-    return decoded(course.representation, [course.train.record(int(number)) for number in numbers])
+    seed = course.run.settings.seed
+    return decoded(course.representation, [course.train.example(seed, number) for number in range(_SHOWN)])
 
 
 def keep_samples(course: Course, watch: Watch, pieces: list[Piece]) -> None:
