@@ -97,16 +97,11 @@ class Ours:
 
     def own(self, steps: int) -> float:
         """Seconds of some steps of training."""
-        from trainer.course import advance
+        from trainer.loop import one_step
 
         began = time.perf_counter()
         for _ in range(steps):
-            with self.watch.waiting():
-                batch = next(self.batches)
-            self.watch.look_at(batch)
-            with self.watch.stepping(batch):
-                advance(self.course, self.place, batch, 1e-4, self.stop)
-            self.watch.record(self.place.logs, 1e-4)
+            one_step(self.course, self.watch, self.batches, 1e-4, self.stop)
         self.watch.report()
         return time.perf_counter() - began
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any, NoReturn
 
@@ -21,10 +21,10 @@ from trainer.checkpoint import Checkpoints
 from trainer.course import Course, Place, advance, restore, save, step_seed, stream
 from trainer.divergence import DIVERGED, diverged
 from trainer.loaded import CONFIG
-from trainer.meeting import Stopping
 from trainer.profiling import Profile
 from trainer.saving import Saving
 from trainer.schedule import schedule_of
+from trainer.stopping import Stopping
 from trainer.summaries import Summaries, decoded
 from trainer.together import Together
 from trainer.watch import NotFinite, Watch
@@ -87,21 +87,13 @@ def run(course: Course, saving: Saving, place: Place, told: list[str], stop: Tog
                 end_early(course, saving, watch, stop)
             saving.check()
             profile.at(place)
-            rate = schedule(place.step)
-            with watch.waiting():
-                batch = next(batches)
-            watch.look_at(batch)
-            with watch.stepping(batch):
-                advance(course, place, batch, rate, stop)
-            watch.record(place.logs, rate)
+            one_step(course, watch, batches, schedule(place.step), stop)
             if is_time(place.step, settings.checkpoint_every, settings.steps):
                 scores = keep(course, saving, watch, evaluate, stop)
             elif is_time(place.step, settings.log_every, settings.steps):
                 watch.report()
             if is_time(place.step, settings.sample_every, settings.steps) and not stop.requested:
-                with watch.spending("showing"):
-                    pieces = samples(course, place.step)
-                keep_samples(course, watch, pieces)
+                show_samples(course, watch)
         if not scores:  # an earlier process ended between its last checkpoint and the end
             scores = evaluate(place.step, stop)
         if stop.requested and not scores:
@@ -109,6 +101,18 @@ def run(course: Course, saving: Saving, place: Place, told: list[str], stop: Tog
         watch.say(watch.spent.told())
         summaries.hparams(course.config, {f"validation/{name}": value for name, value in scores.items()})
     return scores
+
+
+def one_step(
+    course: Course, watch: Watch, batches: Iterator[Mapping[str, Any]], learning_rate: float, stop: Together
+) -> None:
+    """Waits for a batch, updates the weights once, and notes both."""
+    with watch.waiting():
+        batch = next(batches)
+    watch.look_at(batch)
+    with watch.stepping(batch):
+        advance(course, watch.place, batch, learning_rate, stop)
+    watch.record(watch.place.logs, learning_rate)
 
 
 def keep(course: Course, saving: Saving, watch: Watch, evaluate: Any, stop: Together) -> Mapping[str, float]:
@@ -207,8 +211,10 @@ def first_pieces(course: Course) -> list[Piece]:
     return decoded(course.representation, [course.train.example(seed, number) for number in range(_SHOWN)])
 
 
-def keep_samples(course: Course, watch: Watch, pieces: list[Piece]) -> None:
-    """Shows music the model made, and keeps it as MIDI files under samples/."""
+def show_samples(course: Course, watch: Watch) -> None:
+    """Shows music that the model makes, and keeps it as MIDI files under samples/."""
+    with watch.spending("showing"):
+        pieces = samples(course, watch.place.step)
     watch.show("sample", pieces)
     for number, piece in enumerate(pieces if course.processes.is_chief else ()):
         path = os.path.join(course.folder, SAMPLES, f"step-{watch.place.step}-{number}.mid")

@@ -14,11 +14,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from schemas.documents import parse_json
 from schemas.errors import InputError, Interrupted, UsageError
 from trainer.devices import Processes, address_of
+from trainer.stopping import Stopping
 from trainer.telling import tell
 
 _LONGEST = 1 << 16
@@ -45,13 +46,6 @@ Came = dict[int, tuple[socket.socket, Asked]]
 
 class Dismissed(Exception):
     """The first process says that there is nothing to do."""
-
-
-class Stopping(Protocol):
-    """Whether this process was asked to stop, and whether it was a person at the keyboard."""
-
-    requested: bool
-    by_hand: bool
 
 
 def meet(processes: Processes, seconds: float, asked: Asked, stop: Stopping | None = None) -> None:

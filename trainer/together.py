@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from trainer.devices import Processes
-from trainer.meeting import Stopping
+from trainer.stopping import Stopping
 from trainer.task import STOPPING
 
 STEPS_LATE = 2

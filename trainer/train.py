@@ -2,43 +2,45 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from media.storage import cannot_write, write_atomic
-from schemas.documents import read_json
-from schemas.errors import InputError, MachineError, UsageError
+from media.storage import write_atomic
+from schemas.errors import UsageError
 from schemas.feature import features_to_json
 from schemas.hashing import canonical_json, fingerprint
 from schemas.manifest import Manifest, read_manifest
-from schemas.registry import resolve
 from schemas.representations import from_settings
-from schemas.settings import to_json
 from trainer.accelerators import check_precision, check_used, gpus
 from trainer.backends import choose, current, set_backend
 from trainer.checkpoint import Checkpoints
-from trainer.config import Run, TrainSettings, differences, refused, run_to_json
+from trainer.config import Run, differences, run_to_json
 from trainer.devices import Launch, Processes, check_batch, parse_mesh, parse_steps, processes_of
-from trainer.loaded import CONFIG, build_model, read_config
+from trainer.loaded import build_model, read_config
 from trainer.meeting import Asked, Dismissed, dismiss, meet
-from trainer.models import FAMILIES
 from trainer.redraw import features_seen, readers
+from trainer.run_folder import (
+    COMPLETED,
+    Changes,
+    Config,
+    finished,
+    locked,
+    make_folder,
+    prepare_folder,
+    read_completed,
+    say_without_effect,
+    with_defaults,
+)
+from trainer.stopping import Stop
 from trainer.task import Difference
-from trainer.telling import tell, tell_at_once
+from trainer.telling import tell
 
-LOCK = ".lock"
-COMPLETED = "COMPLETED"
 SAME_WEIGHTS = ("model.activation", "model.clip_distance")
 """Settings of networks whose weights have the same shapes."""
-Config = Mapping[str, Any]
-Changes = Mapping[str, tuple[Any, Any]]
 
 
 def train(
@@ -61,32 +63,16 @@ def train(
         DivergedError: the loss is no longer a finite number.
         Interrupted: stopped by SIGTERM or Ctrl-C, saved; or a process that is to train with this one is missing.
     """
-    began, launch = time.monotonic(), launch or Launch()
-    run = replace(run, settings=replace(run.settings, backend=choose(run.settings.backend)))
-    launch.check_profile(run.settings.steps)
-    manifest = read_manifest(data)
-    check_needs(run, manifest, data)
-    config = configuration(run, manifest, data)
-    check_init(run, config)
+    job = prepared(run, data, output, launch or Launch())
     if dry_run:
-        print(json.dumps({"output": output, **config}, indent=1))
-        return 0
-    job = Job(run, manifest, data, output, config, processes_of(launch, run.settings.backend), launch, began)
-    if not job.processes.is_chief:
+        print(json.dumps({"output": output, **job.config}, indent=1))
+    elif job.processes.is_chief:
+        make_folder(output)
+        with locked(output):
+            lead(job)
+            print_result(output, as_json)
+    else:
         train_along(job)
-        return 0
-    make_folder(output)
-    with locked(output):
-        changes = prepare_folder(output, config)
-        if finished(output, run.settings.steps):
-            say_without_effect(output, run.settings.steps, changes)
-            if job.processes.count > 1:
-                dismiss(job.processes, job.launch.join_seconds, f"{output} is finished")
-        else:
-            scores = in_company(job, changes)
-            done = {"step": run.settings.steps, "validation": dict(scores)}
-            write_atomic(os.path.join(output, COMPLETED), json.dumps(done, indent=1).encode())
-        print_result(output, as_json)
     return 0
 
 
@@ -110,6 +96,32 @@ class Job:
     processes: Processes
     launch: Launch
     began: float
+
+
+def prepared(run: Run, data: str, output: str, launch: Launch) -> Job:
+    """What this process is to do, once what can be known without a backend is known to fit."""
+    began, backend = time.monotonic(), choose(run.settings.backend)
+    run = replace(run, settings=replace(run.settings, backend=backend))
+    launch.check_profile(run.settings.steps)
+    manifest = read_manifest(data)
+    check_needs(run, manifest, data)
+    config, processes = configuration(run, manifest, data), processes_of(launch, backend)
+    check_init(run, config)
+    if (mesh := parse_mesh(run.settings.mesh)).data:
+        check_batch(run.settings.batch, run.settings.accumulate, mesh, processes)
+    return Job(run, manifest, data, output, config, processes, launch, began)
+
+
+def lead(job: Job) -> None:
+    """What the first process does, alone in the run's folder: trains, unless the run is finished, and marks its end."""
+    changes, steps = prepare_folder(job.output, job.config), job.run.settings.steps
+    if finished(job.output, steps):
+        say_without_effect(job.output, steps, changes)
+        if job.processes.count > 1:
+            dismiss(job.processes, job.launch.join_seconds, f"{job.output} is finished")
+        return
+    done = {"step": steps, "validation": dict(in_company(job, changes))}
+    write_atomic(os.path.join(job.output, COMPLETED), json.dumps(done, indent=1).encode())
 
 
 def train_along(job: Job) -> None:
@@ -216,14 +228,6 @@ def check_needs(run: Run, manifest: Manifest, data: str) -> None:
         )
 
 
-def make_folder(output: str) -> None:
-    """Makes the folder of a run where it is missing. Raises MachineError where that is not possible."""
-    try:
-        os.makedirs(output, exist_ok=True)
-    except OSError as error:
-        raise MachineError(f"{output}: cannot be made: {error.strerror}. Choose another --output.") from error
-
-
 def check_init(run: Run, config: Config) -> None:
     """Raises UsageError, naming what differs, where the weights of the run that `--init` names do not fit."""
     source = run.settings.init
@@ -239,147 +243,6 @@ def check_init(run: Run, config: Config) -> None:
             f"--init {source}: its weights do not fit, because of: {', '.join(network)}. "
             f"Give the same settings, or begin without --init."
         )
-
-
-def prepare_folder(output: str, config: Config) -> Changes:
-    """Writes config.json into a new folder, or returns the settings that are to change in the run that is there.
-
-    Raises:
-        UsageError: the folder holds something else, or a run whose settings or data may not change to these.
-    """
-    if not os.path.exists(os.path.join(output, CONFIG)):
-        if set(os.listdir(output)) - {LOCK}:
-            raise UsageError(f"{output}: not empty and not a run. Choose another --output.")
-        write_atomic(os.path.join(output, CONFIG), json.dumps(config, indent=1).encode())
-        return {}
-    old = read_config(output)
-    changes = differences(with_defaults(old), config)
-    bad = [f"{name}: {changes[name][0]!r} there, {changes[name][1]!r} here" for name in refused(changes)]
-    if old["data"]["fingerprint"] != config["data"]["fingerprint"]:
-        bad.append(f"data: trained on {old['data']['path']}, which differs from {config['data']['path']}")
-    if bad:
-        raise UsageError(
-            f"{output} holds a run with another configuration: {'; '.join(bad)}. "
-            f"Choose another --output (with --init {output} to begin with its weights), or the old settings."
-        )
-    return changes
-
-
-def with_defaults(config: Config) -> Config:
-    """A stored configuration, with what stood for the settings that it is older than.
-
-    Raises UsageError where its family is unknown.
-    """
-    family = resolve(FAMILIES, config["family"], "model family")
-    groups = {"train": TrainSettings(), "model": family()}
-    return {**config, **{name: {**to_json(default), **config[name]} for name, default in groups.items()}}
-
-
-def finished(output: str, steps: int) -> bool:
-    """Whether the run has made this many steps already, and what it made is there; else its mark is taken away."""
-    path = os.path.join(output, COMPLETED)
-    if not os.path.exists(path):
-        return False
-    done = read_completed(output)["step"]
-    newest, skipped = Checkpoints(output).newest()
-    if done >= steps and newest == done:
-        return True
-    if done >= steps:
-        for sentence in (f"{output} was finished, but its last checkpoint is not whole any more", *skipped):
-            tell(sentence)
-    os.remove(path)
-    return False
-
-
-def read_completed(output: str) -> dict[str, Any]:
-    """What the mark of a finished run says: step and validation figures. Raises InputError where it is no such mark."""
-    path = os.path.join(output, COMPLETED)
-    done = read_json(path, limit_bytes=1 << 20, depth=4)
-    figures = done.get("validation") if isinstance(done, dict) else None
-    if not isinstance(figures, dict) or type(done.get("step")) is not int or not _are_numbers(figures.values()):
-        raise InputError(f"{path}: is not the mark of a finished run. Remove it and type the same command again.")
-    return dict(done)
-
-
-def _are_numbers(values: Iterable[Any]) -> bool:
-    return all(type(value) in (int, float) for value in values)
-
-
-def say_without_effect(output: str, steps: int, changes: Changes) -> None:
-    """Names the settings that a finished run cannot take any more."""
-    words = [f"--{name.partition('.')[2].replace('_', '-')} {new}" for name, (_, new) in changes.items()]
-    if words:
-        tell(
-            f"stretto: {output} is finished at step {steps}, so this had no effect: {' '.join(words)}. "
-            "With more --steps it goes on with it."
-        )
-
-
-@contextmanager
-def locked(output: str) -> Iterator[None]:
-    """Keeps other processes from training in a folder; the lock ends with this process, however it ends.
-
-    Raises:
-        MachineError: another process has it.
-    """
-    path = os.path.join(output, LOCK)
-    try:
-        file = open(path, "a+", encoding="utf-8")
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise MachineError(
-                f"{output}: process {file.read(20).strip() or '?'} is training there. "
-                "Wait for it, or stop it and run this again."
-            ) from None
-        _note_owner(path)
-        yield
-
-
-def _note_owner(path: str) -> None:
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(str(os.getpid()))
-    except OSError as error:
-        raise cannot_write(path, error) from error
-
-
-class Stop:
-    """Notes SIGTERM and Ctrl-C, so that the step in hand can be finished and saved; a second Ctrl-C ends at once.
-
-    Attributes:
-        requested: whether either has come.
-        by_hand: whether it was Ctrl-C.
-    """
-
-    requested = False
-    by_hand = False
-
-    def __enter__(self) -> Stop:
-        self._old = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def take_back(self) -> None:
-        """Takes the signals again from a library that has put an answer of its own in their place."""
-        for number in self._old:
-            if not (number == signal.SIGINT and self.by_hand):
-                signal.signal(number, self._note)
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: object) -> None:
-        self.requested = True
-        if number == signal.SIGINT and not self.by_hand:
-            self.by_hand = True
-            # The system's own end, because Python would wait for a step, or a compiler, to come back.
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            tell_at_once(b"stretto: saving after this step; Ctrl-C again ends at once, without")
 
 
 def print_result(output: str, as_json: bool) -> None:

@@ -11,9 +11,9 @@ from schemas.errors import UsageError
 from trainer.config import Run, TrainSettings, differences, refused, run_from_json, run_to_json
 from trainer.models import FAMILIES
 from trainer.models.music_transformer import MusicTransformer
+from trainer.run_folder import with_defaults
 from trainer.runs import RUNS
 from trainer.schedule import constant, cosine, rsqrt, schedule_of
-from trainer.train import with_defaults
 
 
 def test_settings_and_every_family_are_imported_without_a_framework():

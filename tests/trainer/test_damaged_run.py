@@ -9,7 +9,7 @@ from schemas.errors import InputError
 from trainer.checkpoint import Checkpoints
 from trainer.course import restore
 from trainer.devices import Processes
-from trainer.train import finished
+from trainer.run_folder import finished
 
 
 @pytest.fixture

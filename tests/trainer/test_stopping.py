@@ -45,7 +45,7 @@ def test_a_stop_is_noted_told_and_ends_with_its_code_where_nobody_reads_what_is_
     from schemas.errors import StoppedByHand
     from stretto import report
     from trainer.telling import tell
-    from trainer.train import Stop
+    from trainer.stopping import Stop
     if sys.argv[1:] == ["says"]:
         tell("before")
     with Stop() as stop:

@@ -123,7 +123,7 @@ def test_a_mark_of_a_finished_run_that_is_none_is_named(data, copy, mark):
 
 
 def test_ctrl_c_is_noted_once_and_is_the_systems_the_second_time():
-    from trainer.train import Stop
+    from trainer.stopping import Stop
 
     before = signal.getsignal(signal.SIGINT)
     with Stop() as stop:
