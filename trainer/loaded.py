@@ -117,15 +117,12 @@ def understood(config: Mapping[str, Any], where: str) -> tuple[Run, Any, dict[st
 
 
 def build_model(run: Run, features: Mapping[str, Feature]) -> Any:
-    """The run's network in its precision, weights not yet set. Raises UsageError where it has no blocks to forget."""
+    """The run's network in its precision, weights not yet set."""
     import keras
 
     keras.config.set_dtype_policy(run.settings.precision)
     model = run.task.build(features)
-    if run.settings.remat:
-        if not hasattr(model, "remat"):
-            raise UsageError(f"--remat: {run.family} has no blocks that could be computed again: leave it out")
-        model.remat = True
+    model.remat = run.settings.remat
     return model
 
 

@@ -82,9 +82,11 @@ class Task(Protocol):
 
     Attributes:
         samplers: how it can be sampled, names of `trainer.layers.sampling.SAMPLERS`; the first is its own choice.
+        in_blocks: whether its network is one of blocks that can be computed again (`trainer.layers.remat`).
     """
 
     samplers: ClassVar[tuple[str, ...]]
+    in_blocks: ClassVar[bool]
 
     def needs(self, manifest: Manifest) -> list[Difference]:
         """What keeps a dataset from being used by this task; nothing if it fits."""

@@ -98,11 +98,18 @@ class Job:
     began: float
 
 
+def check_remat(run: Run) -> None:
+    """Raises UsageError where there is nothing that could be computed again."""
+    if run.settings.remat and not run.task.in_blocks:
+        raise UsageError(f"--remat: {run.family} has no blocks that could be computed again. Leave it out.")
+
+
 def prepared(run: Run, data: str, output: str, launch: Launch) -> Job:
     """What this process is to do, once what can be known without a backend is known to fit."""
     began, backend = time.monotonic(), choose(run.settings.backend)
     run = replace(run, settings=replace(run.settings, backend=backend))
     launch.check_profile(run.settings.steps)
+    check_remat(run)
     manifest = read_manifest(data)
     check_needs(run, manifest, data)
     config, processes = configuration(run, manifest, data), processes_of(launch, backend)

@@ -165,6 +165,28 @@ def blocks_that_are_computed_again_keep_the_same_averages_and_draw_the_same_drop
         np.testing.assert_allclose(again, kept, rtol=1e-4, atol=1e-5)
 
 
+def in_bfloat16_the_loss_is_nearly_the_same_and_averages_stay_float32():
+    import keras
+
+    from trainer.backends.update import Update
+    from trainer.config import TrainSettings
+    from trainer.layers.initial import draw_initial
+
+    losses = []
+    for policy in ("float32", "mixed_bfloat16"):
+        keras.config.set_dtype_policy(policy)
+        try:
+            model = task_of("residual", dropout=0.0).build(features_of())
+            draw_initial(model, 3)
+            update = Update(model, task_of("residual").objectives(), TrainSettings(batch=4))
+            losses.append([float(array(update(batch_of(cells_of(4)), 1e-3, step, (True,))["loss"])) for step in (0, 1)])
+        finally:
+            keras.config.set_dtype_policy("float32")
+        assert all("float32" in str(item.dtype) for item in model.variables if "moving" in item.path)
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.02)
+    assert losses[1] != losses[0]
+
+
 def the_loss_does_not_change_with_padding_or_with_who_is_in_the_batch():
     cells, lengths = cells_of(6, seed=3), [16, 3, 9, 1, 16, 12]
     for kind in ("plain", "residual"):
@@ -458,6 +480,7 @@ CHECKS = (
     every_weight_gets_a_gradient,
     twenty_steps_on_one_batch_lower_the_loss,
     blocks_that_are_computed_again_keep_the_same_averages_and_draw_the_same_dropout,
+    in_bfloat16_the_loss_is_nearly_the_same_and_averages_stay_float32,
     the_loss_does_not_change_with_padding_or_with_who_is_in_the_batch,
     what_hidden_cells_hold_changes_no_logits_and_what_visible_ones_hold_does,
     only_hidden_cells_enter_the_loss_each_example_by_its_mean,

@@ -48,6 +48,12 @@ KINDS = {
 }
 
 
+def test_a_divided_model_whose_blocks_are_computed_again_finds_what_one_device_finds(data, tmp_path):
+    alone = losses(tokens(data, tmp_path / "one"), tmp_path / "one")
+    divided = losses(tokens(data, tmp_path / "two", "--remat", "--mesh", "data=1,model=2"), tmp_path / "two")
+    assert divided[:5] == pytest.approx(alone[:5], rel=1e-5)
+
+
 @pytest.mark.parametrize("backend", ["jax", "tensorflow"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_devices_find_what_one_finds(kind, backend, data, tmp_path):

@@ -330,3 +330,10 @@ def test_init_from_a_network_of_another_width_is_refused_before_anything_heavy(d
     done = run(data, tmp_path / "run", "--init", str(finished), "--feed-forward", "48")
     assert done.returncode == 2, done.stderr
     assert "feed_forward" in done.stderr and "do not fit" in done.stderr
+
+
+def test_a_family_without_blocks_refuses_remat_before_it_makes_a_folder(data, tmp_path):
+    words = ["performance-rnn", "--data", str(data), "--output", str(tmp_path / "run"), "--remat"]
+    done = subprocess.run([str(STRETTO), "train", *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "--remat: performance-rnn has no blocks" in done.stderr
+    assert not (tmp_path / "run").exists()

@@ -2,7 +2,8 @@
 
 Residual blocks of two convolutions with batch normalisation, as in Coconet (Huang et al. 2017, arXiv:1903.07227) and,
 with `normalised` sums, as in a small harmoniser that came after it. What lies past the end of a piece is zero between
-all layers and enters no statistic, so that a piece sounds the same to the model however far it is padded.
+all layers and enters no statistic, so that a piece sounds the same to the model however far it is padded. No layer here
+casts what it is given (`autocast=False`): masks and sums stay float32, convolutions cast their own input.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Norm(keras.layers.Layer):
     """
 
     def __init__(self, gamma: float, **layer: Any) -> None:
-        super().__init__(**layer)
+        super().__init__(autocast=False, **layer)
         self.gamma_initializer = keras.initializers.Constant(gamma)
         self.beta_initializer = keras.initializers.Zeros()
         self.moving_mean_initializer = keras.initializers.Zeros()
@@ -97,7 +98,7 @@ class Convolution(keras.layers.Layer):
     """
 
     def __init__(self, filters: int, kernel: int, dilation: int, separable: bool, gamma: float, **layer: Any) -> None:
-        super().__init__(**layer)
+        super().__init__(autocast=False, **layer)
         shape = {"padding": "same", "dilation_rate": dilation, "use_bias": False}
         he = keras.initializers.HeNormal
         if separable:
@@ -136,7 +137,7 @@ class Block(keras.layers.Layer):
     def __init__(
         self, first: Convolution, second: Convolution, normalised: bool, gamma: float, dropout: float, **layer: Any
     ) -> None:
-        super().__init__(**layer)
+        super().__init__(autocast=False, **layer)
         self.first, self.second = first, second
         self.norm = Norm(gamma, name="norm") if normalised else None
         self.dropout = Dropout(dropout, self.name, name="dropout")
@@ -177,7 +178,7 @@ class CellNetwork(InBlocks):
     def __init__(
         self, pitches: int, voices: int, stem: Convolution, blocks: list[Block], head_kernel: int, **model: Any
     ) -> None:
-        super().__init__(**model)
+        super().__init__(autocast=False, **model)
         self.pitches, self.voices, self.stem, self.blocks = pitches, voices, stem, blocks
         self.head = keras.layers.Conv2D(
             voices, head_kernel, padding="same", kernel_initializer="glorot_uniform", name="head", dtype="float32"

@@ -77,6 +77,7 @@ class TokenFamily:
     """What such families answer alike, as methods of `trainer.task.Task`; a family is a frozen dataclass beside it."""
 
     samplers: ClassVar[tuple[str, ...]] = TOKEN_SAMPLERS
+    in_blocks: ClassVar[bool] = False
     voices: int
 
     def needs(self, manifest: Manifest) -> list[Difference]:

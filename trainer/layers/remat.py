@@ -1,7 +1,8 @@
 """Rematerialisation: what a block computed on the way is computed again for the gradient, instead of kept.
 
 Chen et al. 2016, arXiv:1604.06174. Memory then grows with what stands between the blocks; a step costs about one more
-forward pass. Values, seeds and averages are those of a model without it.
+forward pass. Seeds and averages are those of a model without it, values too but for rounding: a compiler may join other
+operations then, which shows in bfloat16.
 """
 
 from __future__ import annotations

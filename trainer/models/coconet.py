@@ -47,6 +47,7 @@ class Coconet:
     """The settings of the family, and what it promises as a `trainer.task.Task`."""
 
     samplers: ClassVar[tuple[str, ...]] = CELL_SAMPLERS
+    in_blocks: ClassVar[bool] = True
 
     blocks: int = setting(31, help="residual blocks of two convolutions; one more convolution before and after them")
     filters: int = setting(128, help="channels between the convolutions")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from schemas.errors import UsageError
 from schemas.settings import setting
@@ -42,6 +42,8 @@ SIZES: dict[str, dict[str, int]] = {
 @dataclass(frozen=True)
 class MusicTransformer(TokenFamily):
     """The settings of the family, and what it promises as a `trainer.task.Task`."""
+
+    in_blocks: ClassVar[bool] = True
 
     layers: int = setting(6, help="blocks of attention and feed-forward")
     hidden: int = setting(256, help="width of the stream between the blocks")
