@@ -4,7 +4,6 @@ A cell is what its voice sings when the step begins: a MIDI pitch, REST, or, whe
 that is struck again looks like one that is held, as in the chorale files of the published benchmarks.
 """
 
-import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,8 @@ _CALLED = (
     "bass basso bas b basse bassi bassus basses",
 )
 """What scores in several languages call the four voices."""
+_LONGEST_NAME = 40  # of a voice; Unicode itself takes a time that grows with the square of a name
+_NO_LETTERS = "".join(letter for letter in map(chr, range(128)) if not letter.isalpha())
 GRIDS = {"quarter": 1, "8th": 2, "16th": 4}
 """Steps in a quarter note."""
 
@@ -76,9 +77,16 @@ class Losses:
 
 
 def voice_called(name: str) -> int | None:
-    """The voice that a part is called by, such as `Sopran`, `ALTO 1`, `T.` or `Bassus`; None for another name."""
+    """The voice that a part is called by: `Sopran`, `ALTO 1`, `T.`, `Bassus`; None for any other or a long name."""
+    name = name.strip()
+    if len(name) > _LONGEST_NAME:
+        return None
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    word = re.sub(r"[\W\d_]*(?:\b[iv]+)?[\W\d_]*$", "", plain).strip(" .[](){}'\"")
+    word = plain.rstrip(_NO_LETTERS)
+    before_number = word.rstrip("iv")  # Tenor II
+    if not before_number[-1:].isalpha():
+        word = before_number.rstrip(_NO_LETTERS)
+    word = word.lstrip(" .[](){}'\"")
     return next((voice for voice, words in enumerate(_CALLED) if word in words.split()), None)
 
 

@@ -113,17 +113,17 @@ def parse_voices(text: str, names: tuple[str, ...]) -> tuple[int, ...]:
 def kept_voices(given: Piece, voices: tuple[int, ...], count: int) -> dict[int, int]:
     """Which voice each part that stays is, {place of the part in its file: voice}.
 
-    As many `voices` as there are parts with notes are given to them in order. Else a part is the voice that its name
-    says, or has the number of, empty parts counted; of these `voices` stay, all without any named. Four parts without
-    names are the four voices, whatever lies between them.
+    As many `voices` as there are parts with notes are given to them in order, unless the names of the parts are these
+    very voices. Else a part is the voice that its name says, or has the number of, empty parts counted; of these
+    `voices` stay, all without any named. Four parts without names are the four voices, whatever lies between them.
 
     Raises:
         UsageError: a part is no voice, two are one, there are too many, or `voices` are not among them.
     """
     parts = sorted({given.part_of(track) for track in given.notes.track.tolist()})
-    if voices and len(voices) == len(parts):
-        return dict(zip(parts, voices, strict=True))
     named = {part: voice for part in parts if (voice := voice_called(given.part_name(part))) is not None}
+    if voices and len(voices) == len(parts):
+        return named if sorted(named.values()) == sorted(voices) else dict(zip(parts, voices, strict=True))
     if not set(voices) <= set(named.values()) and len(parts) < count:
         _refuse(given, f"has {len(parts)} parts with notes, and --voices names {len(voices)}")
     if not (voices and set(voices) <= set(named.values())):
@@ -178,7 +178,7 @@ def in_voices(given: Piece, kept: Mapping[int, int]) -> Piece:
 
 def tell_voices(given: Piece, kept: Mapping[int, int]) -> None:
     """Says which parts stay as which voices, and what of metre and key is not in the file or is written otherwise."""
-    stay = ", ".join(f"{_part_told(given, part)} stays as {VOICES[voice]}" for part, voice in kept.items())
+    stay = ", ".join(_staying_told(given, part, voice) for part, voice in kept.items())
     made = ", ".join(name for voice, name in enumerate(VOICES) if voice not in kept.values())
     tell(f"--given: {stay}; made: {made or 'nothing'} (--voices says which part is which voice)")
     if not given.time_signatures:
@@ -188,6 +188,12 @@ def tell_voices(given: Piece, kept: Mapping[int, int]) -> None:
     added = _count_added_lines(given)
     if added:
         tell(f"--given: {added} bar lines are added, where bars are longer than their metre")
+
+
+def _staying_told(given: Piece, part: int, voice: int) -> str:
+    name = voice_called(given.part_name(part))
+    against = "" if name in (None, voice) else ", which --voices says against its name"
+    return f"{_part_told(given, part)} stays as {VOICES[voice]}{against}"
 
 
 def _count_added_lines(given: Piece) -> int:
@@ -236,8 +242,9 @@ def steps_asked(length: int | float | None, given: Piece, representation: Any) -
 
     steps = max(1, whole) if length is None else length
     if isinstance(steps, float):
-        steps = max(1, bisect_right(range(MOST_STEPS + 1), steps, key=second) - 1)
-    check_steps(steps, f"--given {given.name}" if length is None else "--length", representation)
+        steps = max(1, bisect_right(range(MOST_STEPS + 2), steps, key=second) - 1)  # one too many stands for all more
+    what = f"--given {given.name}" if length is None else "--length"
+    check_steps(steps, what, representation, counted=not isinstance(length, float))
     if steps < whole:
         lost = int((given.notes.start >= steps * ticks_per_step).sum())
         what = (
@@ -247,11 +254,10 @@ def steps_asked(length: int | float | None, given: Piece, representation: Any) -
     return steps
 
 
-def check_steps(steps: int, what: str, representation: Any) -> None:
-    """Raises UsageError for a score of more steps than are filled at once."""
+def check_steps(steps: int, what: str, representation: Any, counted: bool = True) -> None:
+    """Raises UsageError for a score of more steps than are filled at once, not all of which were `counted`."""
     if steps > MOST_STEPS:
         bars = MOST_STEPS // (4 * representation.steps_per_quarter)
         limit = f"a score is filled over {MOST_STEPS:,} steps at most, {bars:,} bars of 4/4"
-        raise UsageError(
-            f"{what}: {steps:,} steps; {limit}. Take its beginning with --length {MOST_STEPS}, or divide it."
-        )
+        size = f"{steps:,} steps" if counted else f"more than {MOST_STEPS:,} steps"
+        raise UsageError(f"{what}: {size}; {limit}. Take its beginning with --length {MOST_STEPS}, or divide it.")

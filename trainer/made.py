@@ -59,7 +59,7 @@ def write_sample(folder: str, number: int, record: dict[str, Any], loaded: Loade
         "wav": f"{stem}.wav",
         "png": f"{stem}.png",
         "similarity": f"{stem}-similarity.png",
-        **_written_score(stem, replace(piece, name=_title(number, loaded.run.name, given)), loaded),
+        **_written_score(stem, replace(piece, name=_title(number, loaded.run.name, given, layout != TOKENS)), loaded),
         unit_of(loaded.features): len(values),
         f"{layout.values}_sha256": hashlib.sha256(values.tobytes()).hexdigest(),
         "notes": len(piece.notes),
@@ -70,9 +70,12 @@ def write_sample(folder: str, number: int, record: dict[str, Any], loaded: Loade
     return Made(piece, values.reshape(-1), row)
 
 
-def _title(number: int, run: str, given: Piece | None) -> str:
+def _title(number: int, run: str, given: Piece | None, filled: bool) -> str:
+    """What a score says above its music: what it was made from, whose voices stay or whose beginning goes on."""
     if given is None or not given.labels.get(TITLE):
         return f"{run}, sample {number:03d}"
+    if not filled:
+        return f"{given.labels[TITLE]}, continued, sample {number:03d}"
     stay = [name for voice, name in enumerate(VOICES) if (given.notes.track == voice).any()]
     return f"{given.labels[TITLE]}, {' and '.join(stay)} given, sample {number:03d}"
 

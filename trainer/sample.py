@@ -34,7 +34,7 @@ from trainer.given import (
     tell_voices,
 )
 from trainer.layers.sampling import Sampler
-from trainer.made import dressed, write_sample
+from trainer.made import Made, dressed, write_sample
 from trainer.telling import tell
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ class Sampling:
     voices: str = setting(
         "",
         help="voices of --given that stay, such as soprano or soprano,bass; as many as parts have notes name these in "
-        "order; without it parts are what their names say or, without names, their numbers",
+        "order, unless the parts' own names are the same voices; without it parts are what their names say or, without "
+        "names, their numbers",
         metavar="NAMES",
     )
     given_length: str = setting(
@@ -112,6 +113,11 @@ class Sampling:
         if not -1 <= self.note <= 127:
             raise UsageError(f"--note {self.note}: a MIDI pitch is 0..127")
 
+    @property
+    def asked_length(self) -> int | float | None:
+        """Tokens or steps (int), or seconds (float); None where nothing is said."""
+        return parse_length(self.length) if self.length else None
+
     def given_limit(self, length: int | float) -> int | float:
         """The most tokens (int) or seconds (float) of what is given that are taken into music of this length."""
         if self.given_length:
@@ -142,17 +148,10 @@ def sample(run: str, settings: Sampling, sampler: Sampler) -> dict[str, Any]:
 
     loaded = load_run(run, settings.checkpoint)
     sampler = sampler.for_kind(loaded.task.samplers, loaded.run.name)
-    length, given, kept = _asked(settings, piece, loaded)
-    unsaid = _told_unsaid(given, loaded)
-    unit = "seconds" if isinstance(length, float) else unit_of(loaded.features)
-    print(f"making {settings.count} of {length:g} {unit}", file=sys.stderr, flush=True)
-    records = loaded.task.sample(
-        loaded.model, loaded.representation, given, settings.count, length, settings.seed, sampler
-    )
-    made = [write_sample(settings.output, number, record, loaded, given) for number, record in enumerate(records)]
-    if settings.overwrite:
-        remove_from(settings.output, len(made))
-    begun = _tokens_of(given, loaded)
+    asked = _asked(settings, piece, loaded)
+    unsaid = _told_unsaid(asked.given, loaded)
+    made = _made(settings, asked, sampler, loaded)
+    begun = _tokens_of(asked.given, loaded)
     copied, passed_over = copied_runs(loaded, settings, [one.ids[begun:] for one in made])
     result = {
         "run": loaded.run.name,
@@ -160,9 +159,9 @@ def sample(run: str, settings: Sampling, sampler: Sampler) -> dict[str, Any]:
         "backend": _backend(),
         "given_tokens": begun,
         "given_unsaid": unsaid,
-        "given_voices": {VOICES[voice]: part + 1 for part, voice in kept.items()},
+        "given_voices": {VOICES[voice]: part + 1 for part, voice in asked.kept.items()},
         **{name: value for name, value in to_json(settings).items() if name not in ("output", "overwrite", "data")},
-        "length": settings.length or str(length),
+        "length": settings.length or str(asked.length),
         "sampler": to_json(sampler),
         "samples": [{**one.row, "longest_copied_run": run} for one, run in zip(made, copied, strict=True)],
         "music": measured(loaded, settings, [one.piece for one in made]),
@@ -182,7 +181,7 @@ class Asked(NamedTuple):
 
 def _asked(settings: Sampling, piece: Piece | None, loaded: Loaded) -> Asked:
     """What is asked of a run. Raises UsageError for what it cannot do."""
-    length = parse_length(settings.length) if settings.length else int(loaded.model.window)
+    length = settings.asked_length or int(loaded.model.window)
     if layout_of(loaded.features) == TOKENS:
         if settings.voices:
             raise UsageError(f"--voices: {loaded.run.name} goes on from a beginning; only runs on voices fill a score")
@@ -209,11 +208,11 @@ def _score_asked(settings: Sampling, piece: Piece, loaded: Loaded) -> Asked:
     """A score that is to be filled. Raises InvalidMusic for what is no score in voices, or is too long for one."""
     kept = kept_voices(piece, parse_voices(settings.voices, VOICES), len(VOICES))
     given = in_voices(piece, kept)
+    length = settings.asked_length
     if settings.note >= 0:
-        length = parse_length(settings.length) if settings.length else int(loaded.model.window)
+        length = length or int(loaded.model.window)
     else:
         tell_voices(piece, kept)
-        length = parse_length(settings.length) if settings.length else None
     steps = steps_asked(length, given, loaded.representation)
     heard = given.notes.start * loaded.representation.steps_per_quarter < steps * given.tempo.ticks_per_quarter
     check_pitches(replace(given, notes=given.notes.select(heard)), *loaded.task.pitch_range)
@@ -221,6 +220,20 @@ def _score_asked(settings: Sampling, piece: Piece, loaded: Loaded) -> Asked:
     template = np.resize(loaded.representation.cells(given), (steps, len(VOICES)))
     write_musicxml(dressed(loaded.representation.piece_from_cells(template, piece.name), given))
     return Asked(steps, given, kept)
+
+
+def _made(settings: Sampling, asked: Asked, sampler: Sampler, loaded: Loaded) -> list[Made]:
+    """Makes and writes the samples, and removes those of an earlier, longer series that are to be replaced."""
+    length, given, _ = asked
+    unit = "seconds" if isinstance(length, float) else unit_of(loaded.features)
+    print(f"making {settings.count} of {length:g} {unit}", file=sys.stderr, flush=True)
+    records = loaded.task.sample(
+        loaded.model, loaded.representation, given, settings.count, length, settings.seed, sampler
+    )
+    made = [write_sample(settings.output, number, record, loaded, given) for number, record in enumerate(records)]
+    if settings.overwrite:
+        remove_from(settings.output, len(made))
+    return made
 
 
 def _told_unsaid(given: Piece | None, loaded: Loaded) -> dict[str, int]:

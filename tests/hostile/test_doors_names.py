@@ -7,14 +7,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from beam_pipelines import reading_process, worker
 from schemas.errors import UsageError
+from schemas.music import PART_NAMES, Notes, Piece
 from schemas.representations import from_settings
 from tests.beam_pipelines.midi_files import midi_folder
 from trainer import monitor
 from trainer.config import run_from_json
+from trainer.given import kept_voices
 
 STRETTO = Path(sys.executable).with_name("stretto")
 SHELL = (
@@ -120,3 +123,11 @@ def test_a_name_in_a_strangers_manifest_or_run_imports_nothing(name: str, monkey
     values: dict[str, Any] = {"name": name, "family": name, "model": {}, "train": {}}
     with pytest.raises(UsageError, match="unknown"):
         run_from_json(values)
+
+
+@pytest.mark.parametrize("name", ["1" * 1000 + "x", "i 1" * 333 + "x", "\u0301\u0323" * 200_000])
+def test_a_score_whose_parts_bear_endless_names_is_refused_without_pondering_them(name: str) -> None:
+    parts = np.arange(1024)
+    notes = Notes.of(0 * parts, 0 * parts + 480, 0 * parts + 60, 80, 0, parts)
+    with pytest.raises(UsageError, match="has 1024 parts with notes; a score has 4 voices"):
+        kept_voices(Piece("choir.musicxml", notes, labels={PART_NAMES: (name,) * 1024}), (), 4)

@@ -176,8 +176,16 @@ def test_transposition_leaves_what_is_no_pitch_alone_and_keeps_the_dtype(cells, 
     [
         ("Soprano", 0), ("SOPRAN", 0), ("s.", 0), ("Discantus", 0), ("Alt", 1), ("Alto 2", 1), ("Contralto", 1),
         ("A", 1), ("Ténor", 2), ("Tenor II", 2), ("T", 2), ("Bass", 3), ("[Bassus]", 3), ("B.", 3),
+        ("Tenor_II", 2), ("Soprano (II.)", 0), ("Alto IV 1", 1), ("  Bass" + 40 * " ", 3), ("Soprani", 0), ("II", None),
         ("", None), ("Voice", None), ("Soprano Alto", None), ("Contrabass", None), ("Bass clarinet", None), ("1", None),
     ],
 )  # fmt: skip
 def test_a_part_is_called_a_voice_in_several_languages_and_by_a_letter(name, voice):
     assert voice_called(name) == voice
+
+
+@pytest.mark.parametrize("filling", ["1", " ", "i", ".i "])
+def test_a_name_of_more_than_40_characters_is_no_voices_name(filling):
+    assert voice_called("Tenor " + 33 * "1" + "2") == 2
+    assert voice_called("Tenor " + 34 * "1" + "2") is None
+    assert voice_called("Tenor" + 1000 * filling + "2") is None

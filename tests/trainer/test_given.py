@@ -1,6 +1,7 @@
 """What samples are made from: files, and voices of a score."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,7 @@ from schemas.music import BAR_TICKS, PART_NAMES, TITLE, Notes, Piece, TempoMap
 from schemas.representations.raster import Raster
 from schemas.representations.voices import Voices
 from trainer.given import MOST_STEPS, in_voices, kept_voices, one_note, opening, parse_voices, read_given, tell_voices
-from trainer.made import _for_midi, _title, dressed
+from trainer.made import _for_midi, _title, dressed, write_sample
 from trainer.sample import Sampling, _asked, _told_unsaid
 
 
@@ -82,11 +83,27 @@ def test_a_part_is_the_voice_of_its_name_or_else_of_its_number_in_the_file(names
 
 
 @pytest.mark.parametrize(
-    ("voices", "expected"), [((2,), {2: 63}), ((1, 0), {1: 60, 0: 63}), ((3, 0), {3: 60, 0: 63}), ((3,), {3: 63})]
+    ("voices", "expected"), [((2,), {2: 63}), ((1, 0), {1: 60, 0: 63}), ((3, 0), {0: 60, 3: 63}), ((3,), {3: 63})]
 )
-def test_voices_that_are_named_win_over_names_of_parts(voices, expected):
+def test_voices_that_are_named_win_over_other_names_of_parts(voices, expected):
     sounding = (0, 3) if len(voices) == 2 else (3,)
     assert voices_of(keeping_voices(called(("Soprano", "", "", "Bass"), *sounding), voices, 4)) == expected
+
+
+@pytest.mark.parametrize("voices", [(0, 3), (3, 0)])
+def test_parts_that_are_named_as_the_voices_that_are_asked_for_keep_their_names_in_whatever_order(voices):
+    given = called(("Soprano", "Bass"), 0, 1)
+    assert voices_of(keeping_voices(given, voices, 4)) == {0: 60, 3: 61}
+
+
+def test_voices_that_contradict_the_names_of_parts_win_and_that_is_told(capsys):
+    given = called(("Soprano", "Bass"), 0, 1)
+    kept = kept_voices(given, (1, 3), 4)
+    assert kept == {0: 1, 1: 3}
+    tell_voices(given, kept)
+    told = capsys.readouterr().err
+    assert "part 1 'Soprano' stays as alto, which --voices says against its name" in told
+    assert "part 2 'Bass' stays as bass;" in told
 
 
 def test_of_parts_that_bear_names_fewer_may_stay_and_an_accompaniment_goes():
@@ -227,6 +244,17 @@ def test_more_steps_than_a_score_may_have_are_refused_before_the_model_is_asked(
             asked(Sampling("out", given="long.mid" if piece else "", length="8193"), piece)
 
 
+@pytest.mark.parametrize("note", [-1, 70])
+def test_more_seconds_than_a_score_may_have_are_refused_too(note):
+    settings = Sampling("out", given="" if note == 70 else "note", note=note, length="3600s")
+    with pytest.raises(UsageError, match="^--length: more than 8,192 steps; .* at most, 512 bars .*--length 8192"):
+        asked(settings, one_note(70))
+    longest = replace(settings, length="1024s")  # 8 steps a second
+    assert asked(longest, one_note(70)).length == 8192
+    with pytest.raises(UsageError, match="more than"):
+        asked(replace(settings, length="1024.2s"), one_note(70))
+
+
 def test_a_score_that_could_not_be_written_is_refused_before_it_is_filled():
     odd = Piece("odd.mid", Notes.of([0], [480 * 2000], [70], [80]), time_signatures=((0, 1, 64),))
     with pytest.raises(UsageError, match="^--given odd.mid: more than 10,000 bars. Take its beginning with --length"):
@@ -256,8 +284,22 @@ def test_an_upbeat_stays_in_the_score_and_is_a_short_first_bar_in_midi(tmp_path)
     assert made.key_signatures == ((0, -3, True),)
     assert _for_midi(made).time_signatures == ((0, 1, 4), (480, 3, 4))
     assert given.labels[TITLE] == "up"
-    assert _title(2, "run", in_voices(given, {0: 0})) == "up, soprano given, sample 002"
-    assert _title(2, "run", None) == "run, sample 002"
+    assert _title(2, "run", in_voices(given, {0: 0}), filled=True) == "up, soprano given, sample 002"
+    assert _title(2, "run", None, filled=True) == "run, sample 002"
+
+
+@pytest.mark.parametrize(
+    ("representation", "title"),
+    [(Raster(), "chorale, continued, sample 000"), (Voices(), "chorale, soprano and bass given, sample 000")],
+)
+def test_a_score_that_goes_on_from_a_beginning_does_not_say_that_its_voices_were_given(representation, title, tmp_path):
+    given = replace(tracks(0, 3), labels={TITLE: "chorale"})
+    record = next(iter(representation.encode(tracks(0, 1, 2, 3))))
+    loaded = SimpleNamespace(
+        run=SimpleNamespace(name="run"), representation=representation, features=representation.features()
+    )
+    row = write_sample(str(tmp_path), 0, record, loaded, given).row
+    assert f"<work-title>{title}</work-title>" in Path(row["musicxml"]).read_text()
 
 
 def test_a_score_is_as_long_as_the_bars_of_its_file():
