@@ -19,7 +19,7 @@ from schemas.errors import InputError, UsageError
 from schemas.feature import Feature, Features, Record, RecordError
 from schemas.manifest import Manifest
 from schemas.record import CorruptRecord, from_example
-from trainer.order import order_in_parts
+from trainer.order import order, order_in_parts
 from trainer.shards import open_shards
 from trainer.spans import find, make_fields
 from trainer.task import EXAMPLE_WEIGHT
@@ -37,7 +37,7 @@ larger arrays go back to the system each time, and getting them again costs twic
 
 
 class Reader:
-    """Batches of one split of a dataset.
+    """Batches of one split of a dataset. Several threads may read at once; each waits for the other.
 
     Args:
         folder: the dataset.
@@ -76,6 +76,7 @@ class Reader:
             self.shards.check_whole()
         self.corrupt: dict[int, str] = {}
         self._instead: dict[int, int] = {}
+        self._one_reads = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.shards.shard)
@@ -86,9 +87,10 @@ class Reader:
         Raises:
             CorruptRecord, InputError: as `read`.
         """
-        if self._skips:
-            number = self._sound_from(self._followed(number))
-        return self._parsed([number])[0]
+        with self._one_reads:
+            if self._skips:
+                number = self._sound_from(self._followed(number))
+            return self._parsed([number])[0]
 
     def records(self, numbers: Iterable[int]) -> list[int]:
         """The records that `in_order` gives at these places: they themselves."""
@@ -105,6 +107,10 @@ class Reader:
             CorruptRecord: a record is not what was written, and `on_corrupt` is "fail".
             InputError: every record of the split is corrupt.
         """
+        with self._one_reads:
+            return self._read(records)
+
+    def _read(self, records: Array) -> tuple[dict[str, Any], Array]:
         while True:
             sound, known = self._known_sound(records), len(self._instead)
             try:
@@ -189,8 +195,10 @@ class Reader:
 
     def example(self, seed: int, number: int) -> Record:
         """Example `number` of the stream as the model is shown it, without its weight."""
-        batch = next(self.shuffled(seed, number, 1))
-        return {name: batch[name][0] for name in self.names}
+        found, weights = self.read(order(seed, number, 1, len(self)))
+        if self._redraw:
+            found = self._redraw({**found, EXAMPLE_WEIGHT: weights}, seed, np.array([number]))
+        return {name: found[name][0] for name in self.names}
 
     def _batches_at_once(self, batch: int) -> int:
         records = min(_PART_RECORDS, _PART_BYTES // max(1, int(self.shards.length.mean())))

@@ -3,10 +3,10 @@
 Protocols. `segment`: every piece is cut into windows that do not overlap, each read from BOS; this is what the
 literature reports (Huang et al. 2018: segments of 2,048 events), and losing the context at each cut costs likelihood.
 `sliding`: windows overlap and only tokens with context from the one before are scored, but for the first window;
-lower, and not comparable with `segment`. Every token of a piece is scored once in both. The bigram (counted on train,
-0.1 added) reads the same windows. Where a token is a cell of a raster of voices, n-grams over whole pieces, the voices,
-and the pieces whose tune is in train too are told apart. Runs that guess cells have protocols of their own:
-`trainer.cells`.
+lower, and not comparable with `segment`. Every token of a piece is scored once in both. The bigram (counted on train in
+windows of the trained length, 0.1 added) reads the same windows. Where a token is a cell of a raster of voices, n-grams
+over whole pieces, the voices, and the pieces whose tune is in train too are told apart. Runs that guess cells have
+protocols of their own: `trainer.cells`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from schemas.manifest import Manifest
 from schemas.naming import Key
 from schemas.settings import to_json
 from schemas.tokens import real_length
-from schemas.window import TOKENS, layout_of
+from schemas.window import TOKENS, layout_of, window_starts
 from trainer import cells
-from trainer.evaluation import PROTOCOLS, Evaluation
+from trainer.evaluation import PROTOCOLS, Evaluation, without
 from trainer.metrics.likelihood import bigram_counts, bigram_nats
 from trainer.metrics.ngram import floors
 from trainer.metrics.scores import group, of_cells, summary
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from trainer.loaded import Loaded
     from trainer.pieces import Whole
 
+Array = np.ndarray[Any, Any]
 TOKENS_AT_ONCE = 8192  # attention needs memory for the square of a window
 
 
@@ -48,12 +49,12 @@ def evaluate(run: str, settings: Evaluation) -> dict[str, Any]:
     """Scores, writes `<run>/evaluations/<split>-<step>-<protocol>.json`, and returns what it holds.
 
     The name says too what was not as usual: `test-3000-sliding-window128-hop16.json`, `…-data1a2b3c4d` for a dataset
-    that the run was not trained on (its fingerprint). Keras must not have been imported yet: the run says on which
-    backend it was trained.
+    that the run was not trained on (its fingerprint), `…-without3` where 3 corrupt records were passed over. Keras must
+    not have been imported yet: the run says on which backend it was trained.
 
     Raises:
         UsageError: the run has no such checkpoint, the dataset has no such split or does not fit, the window is too
-            long, or something else is in the place of the result.
+            long, or something else is in the place of the result, or another result.
         InputError: the dataset is not there or is not whole.
         MachineError: the result cannot be written.
     """
@@ -65,17 +66,14 @@ def evaluate(run: str, settings: Evaluation) -> dict[str, Any]:
     is_tokens, trained = layout_of(manifest.features) == TOKENS, loaded.model.window
     settings = settings.for_kind(PROTOCOLS if is_tokens else cells.PROTOCOLS, loaded.run.name)
     window, hop = settings.cut(trained, loaded.task.longest(loaded.model) if is_tokens else trained)
-    path = settings.file(run, _name(loaded, manifest, settings))
+    asked = {**_asked(loaded, manifest, settings), "window": window, "hop": hop}
+    path = settings.file(run, _name(loaded, manifest, settings), asked)
     if is_tokens:
         figures = _of_tokens(loaded, folder, manifest, settings, window, hop)
     else:
         figures = _of_cells(loaded, folder, manifest, settings, window)
-    result = {
-        **_asked(loaded, manifest, settings),
-        "window": window,
-        "hop": hop,
-        **figures,
-    }
+    result = {**asked, **figures}
+    path = without(path, len(result["corrupt_records"]))
     write_atomic(path, (json.dumps(json.loads(canonical_json(result)), indent=1) + "\n").encode())
     return {**result, "file": path}
 
@@ -92,6 +90,7 @@ def _asked(loaded: Loaded, manifest: Manifest, settings: Evaluation) -> dict[str
     asked = to_json(settings)
     return {
         "run": loaded.run.name,
+        "configuration": loaded.saved.configuration,
         "step": loaded.saved.step,
         "representation": manifest.representation,
         "representation_settings": dict(manifest.settings),
@@ -110,8 +109,9 @@ def _of_tokens(
     parts = [part for whole in wholes for part in segments(whole.copy, whole.tokens, window, hop)]
     batch = settings.batch or max(1, TOKENS_AT_ONCE // window)
     scored = list(score(model, loaded.task, parts, window, batch))
+    counts = bigram_counts(_train_windows(readers[1], model.window), representation.size)
     return {
-        **summary(_rows(parts, scored, wholes, readers[1], representation), settings.protocol, window),
+        **summary(_rows(parts, scored, wholes, counts, representation), settings.protocol, window),
         **_of_voices(parts, scored, wholes, readers[1], representation),
         "corrupt_records": _corrupt_records(settings.split, *readers),
         "left_out": left_out,
@@ -143,14 +143,13 @@ def _of_cells(loaded: Loaded, folder: str, manifest: Manifest, settings: Evaluat
 
 
 def _rows(
-    parts: Sequence[Segment], scored: Sequence[Scored], wholes: Sequence[Whole], train: Reader, representation: Any
+    parts: Sequence[Segment], scored: Sequence[Scored], wholes: Sequence[Whole], counts: Array, representation: Any
 ) -> list[dict[str, Any]]:
-    """What is known of each window; see `trainer.metrics.scores`.
+    """What is known of each window, with the bigram of these `counts`; see `trainer.metrics.scores`.
 
     Notes are counted from the beginning of the piece: one that sounds over the border of a window began before it.
     """
     tokens_of = {whole.copy: whole.tokens for whole in wholes}
-    counts = bigram_counts(_train_windows(train), representation.size)
     rows = []
     for part, found in zip(parts, scored, strict=True):
         tokens, first = part.tokens[part.context :], part.start + part.context
@@ -177,7 +176,7 @@ def _of_voices(
 
     if not (voices := getattr(representation, "voices", 0)):
         return {}
-    nats: dict[str, list[np.ndarray[Any, Any]]] = {}
+    nats: dict[str, list[Array]] = {}
     for part, found in zip(parts, scored, strict=True):
         nats.setdefault(part.piece, []).append(found.nats[part.context :])
     spent = {piece: np.concatenate(found) for piece, found in nats.items()}
@@ -193,7 +192,7 @@ def _of_voices(
     }
 
 
-def _sung(tokens: np.ndarray[Any, Any], voices: int) -> np.ndarray[Any, Any]:
+def _sung(tokens: Array, voices: int) -> Array:
     """The ids [token] of a raster with what a hold means in its place."""
     return held(tokens.reshape(-1, voices)).reshape(-1)
 
@@ -246,12 +245,16 @@ def _is_scored(key: Key, split: str) -> bool:
     return key.is_original or split != "train"
 
 
-def _train_windows(train: Reader) -> Iterator[np.ndarray[Any, Any]]:
-    """The real tokens of each window of train, copies too: what the model was trained on."""
+def _train_windows(train: Reader, trained: int) -> Iterator[Array]:
+    """The real tokens of train, copies too, in windows no longer than the `trained` length, each of which follows BOS.
+
+    So the model saw them, but for keys, and for places where windows begin, that were drawn while it was trained.
+    """
     for batch in train.in_order(256):
         for row in np.flatnonzero(batch[EXAMPLE_WEIGHT]):
             record = {name: batch[name][row] for name in ("tokens", "start_token", "piece_tokens")}
-            yield record["tokens"][: real_length(record)]
+            tokens = record["tokens"][: real_length(record)]
+            yield from (tokens[start : start + trained] for start in window_starts(len(tokens), trained, trained))
 
 
 def table(result: dict[str, Any]) -> str:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from schemas.documents import read_json
+from media.storage import local
+from schemas.documents import LARGEST_JSON, read_json
 from schemas.errors import InputError, MachineError, UsageError
-from schemas.naming import SPLITS
+from schemas.naming import SPLITS, readable
 from schemas.settings import setting
 from trainer import cells
 from trainer.config import ON_CORRUPT
@@ -16,7 +21,11 @@ PROTOCOLS = ("segment", "sliding")
 """Of tokens; those of cells are `trainer.cells.PROTOCOLS`."""
 _KEYS = {"run", "step", "split", "protocol", "pieces"}
 """What every result holds; a file without them was not written here."""
-_LARGEST_BYTES = 1 << 30
+_SAME = ("run", "configuration", "step", "split", "protocol", "data_fingerprint", "window", "hop", "orders", "limit")
+"""What a result shares with the earlier one that it may replace."""
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095
+_MOST_RECORDS = 10**9
+"""More corrupt records than these are in no name."""
 
 
 @dataclass(frozen=True)
@@ -105,25 +114,44 @@ class Evaluation:
             usual[name] = getattr(self, name), getattr(Evaluation, name)
         return "".join(f"-{name}{value}" for name, (value, default) in usual.items() if value != default)
 
-    def file(self, run: str, name: str) -> str:
-        """Where a result of this name goes.
+    def same(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What an earlier result must say to be one of the same thing, of what this one is going to say."""
+        if not self.is_of_tokens:
+            asked = {**asked, "limit": self.limit, "orders": 1 if self.protocol == "chronological" else self.orders}
+        return {name: asked[name] for name in _SAME if name in asked}
+
+    def file(self, run: str, name: str, asked: Mapping[str, Any]) -> str:
+        """Where a result of this name goes that says what was `asked`; of one that is not whole, see `without`.
 
         Raises:
-            UsageError: something else is there already.
+            UsageError: something else is there already, or no file can have this name.
             MachineError: nothing can be written there.
         """
         if self.output:
             path = self.output if self.output.endswith(".json") else os.path.join(self.output, name)
         else:
             path = os.path.join(run, "evaluations", name)
-        check_place(path)
+        check_place(path, self.same(asked), self.on_corrupt == "skip")
         return path
 
 
-def check_place(path: str) -> None:
-    """Raises before anything is scored, which may take hours, what writing a result there would raise after it."""
-    if os.path.lexists(path) and not is_evaluation(path):
-        raise UsageError(f"{path}: is there, and is no evaluation. Choose another --output, or move it away.")
+def without(path: str, records: int) -> str:
+    """Where a result goes for which so many corrupt records were passed over: never to where the whole one goes."""
+    return f"{path.removesuffix('.json')}-without{records}.json" if records else path
+
+
+def check_place(path: str, same: Mapping[str, Any], skips: bool = False) -> None:
+    """Raises before anything is scored, which may take hours, what writing a result there would raise after it.
+
+    Args:
+        path: where a whole result goes.
+        same: what an earlier result must say that may be replaced.
+        skips: corrupt records are passed over, so that it may go to where `without` says.
+    """
+    _check_name(local(path), without(path, _MOST_RECORDS) if skips else path)
+    for there in [path, *_parts_of(path)] if skips else [path]:
+        if os.path.lexists(there):
+            _check_replaced(there, same)
     above = os.path.dirname(os.path.abspath(path))
     while not os.path.lexists(above):
         above = os.path.dirname(above)
@@ -134,10 +162,49 @@ def check_place(path: str) -> None:
         )
 
 
-def is_evaluation(path: str) -> bool:
-    """Whether a file holds what an evaluation writes."""
+def _check_name(path: str, longest: str) -> None:
+    parts = [len(os.fsencode(part)) for part in longest.split(os.sep)]
+    if "\0" in path or max(parts) > _LONGEST_NAME or len(os.fsencode(os.path.abspath(longest))) > _LONGEST_PATH:
+        raise UsageError(
+            f"{readable(path)}: no file can be called so: a name has at most {_LONGEST_NAME} bytes, with what it says "
+            f"of records that are passed over, and a path {_LONGEST_PATH}. Give --output a shorter one."
+        )
+
+
+def _parts_of(path: str) -> list[str]:
+    """The results beside a whole one for which records were passed over, sorted."""
+    folder, name = os.path.split(path)
+    partial = re.compile(re.escape(name.removesuffix(".json")) + r"-without\d+\.json")
+    there = os.listdir(folder or ".") if os.path.isdir(folder or ".") and os.access(folder or ".", os.R_OK) else []
+    return sorted(os.path.join(folder, one) for one in there if partial.fullmatch(one))
+
+
+def _check_replaced(path: str, same: Mapping[str, Any]) -> None:
+    """Raises UsageError where a file is anything but an earlier result of the same thing."""
+    found = written(path)
+    if found is None:
+        raise UsageError(
+            f"{path}: is there, and is no evaluation of at most {LARGEST_JSON >> 20} MiB. Choose another --output, or "
+            "move it away."
+        )
+    # Results had no "configuration" once.
+    other = {name: found.get(name, value if name == "configuration" else None) for name, value in same.items()}
+    sides = [(name, other[name], value) for name, value in same.items() if other[name] != value]
+    if sides:
+        told = "; ".join(f"{name}: {readable(str(there)[:80])} there, {here} here" for name, there, here in sides)
+        raise UsageError(f"{path}: holds another evaluation ({told}). Give --output another name, or move it away.")
+
+
+def written(path: str) -> dict[str, Any] | None:
+    """The evaluation that a file holds; None where it holds none. Raises MachineError where it may not be read."""
     try:
-        found = read_json(path, limit_bytes=_LARGEST_BYTES, depth=16)
-    except InputError:
-        return False
-    return isinstance(found, dict) and found.keys() >= _KEYS
+        found = read_json(path, depth=16)
+    except InputError as error:
+        reason = error.__cause__
+        if isinstance(reason, OSError) and reason.errno not in (errno.ENOENT, errno.EISDIR):
+            raise MachineError(
+                f"{path}: is there, and cannot be read: {reason.strerror}. Give --output another name, or make it "
+                "readable."
+            ) from error
+        return None
+    return found if isinstance(found, dict) and found.keys() >= _KEYS else None

@@ -34,7 +34,7 @@ class Loaded:
         run: its settings; `run.task` is the family.
         model: built, with the weights of the checkpoint.
         representation: of the data it was trained on.
-        features: of that data.
+        features: of that data as the model is shown it; with `--redraw-crop` windows of that length.
         data: path of the dataset as it was given to `train`, made absolute.
         saved: step, position, score of the checkpoint.
     """

@@ -149,7 +149,8 @@ def begin(course: Course, watch: Watch, told: list[str]) -> None:
             os.remove(old)
     if not watch.place.step:
         watch.summaries.configuration(course.config, f"{course.run.name}: {course.run.expected}")
-        watch.show("first_batch", first_pieces(course))
+        if course.processes.is_chief:
+            watch.show("first_batch", first_pieces(course))
 
 
 def end_early(course: Course, saving: Saving, watch: Watch, stop: Together) -> NoReturn:

@@ -3,7 +3,7 @@
 `--redraw-crop` and `--redraw-transpose` change what is read from train, not what is on the disk: example n of the
 stream is drawn with a generator of its own from (seed, n, "redraw"), so it hangs on nothing but its number. A draw
 whose key takes a note out of the range is drawn again, place and key, and counted; after some such draws the example
-stays in its key, which is counted too. Validation is cut into windows of the same length, in order.
+stays in its key, which is counted too. Validation is cut into windows of the same length, in one fixed order.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from schemas.errors import UsageError
-from schemas.feature import Features, Record
-from schemas.hashing import generator
+from schemas.feature import Feature, Features, Record
+from schemas.hashing import generator, stable_hash
 from schemas.manifest import Manifest
 from schemas.representations import REPRESENTATIONS, from_settings
 from schemas.window import Layout, layout_of, unit_of
@@ -44,12 +44,7 @@ def features_seen(settings: TrainSettings, manifest: Manifest) -> Features:
     """
     if not settings.redraws:
         return manifest.features
-    crop, representation = settings.redraw_crop, from_settings(manifest.representation, manifest.settings)
-    if not hasattr(representation, "redraw"):
-        raise UsageError(
-            f"--redraw-crop, --redraw-transpose: records of {manifest.representation!r} cannot be drawn anew, those of "
-            f"{', '.join(REPRESENTATIONS)} can. Leave the flags out."
-        )
+    crop, representation = settings.redraw_crop, _redrawable(manifest)
     if not crop:
         return manifest.features
     length = _length(manifest.features)
@@ -64,6 +59,34 @@ def features_seen(settings: TrainSettings, manifest: Manifest) -> Features:
         raise UsageError(f"--redraw-crop {crop}: {error}") from error
 
 
+def _redrawable(manifest: Manifest) -> Any:
+    """The representation of a dataset. Raises UsageError where its records cannot be drawn anew."""
+    representation = from_settings(manifest.representation, manifest.settings)
+    if not hasattr(representation, "redraw"):
+        raise UsageError(
+            f"--redraw-crop, --redraw-transpose: records of {manifest.representation!r} cannot be drawn anew, those of "
+            f"{', '.join(REPRESENTATIONS)} can. Leave the flags out."
+        )
+    for name, wanted in representation.features().items():
+        found = manifest.features.get(name)
+        if found is None or _kind(found) != _kind(wanted):
+            there = "is missing" if found is None else f"is {_told(found)}"
+            raise UsageError(
+                f"--redraw-crop, --redraw-transpose: records of this dataset cannot be drawn anew: {name} {there}, and "
+                f"{manifest.representation} has {_told(wanted)}. Leave the flags out, or prepare the dataset again."
+            )
+    return representation
+
+
+def _kind(feature: Feature) -> tuple[Any, ...]:
+    """What a feature must be like for a record to be drawn anew: all but the length of its first axis."""
+    return feature.dtype, len(feature.shape), feature.shape[1:]
+
+
+def _told(feature: Feature) -> str:
+    return f"{feature.dtype} {list(feature.shape)}"
+
+
 def _length(features: Features) -> int | None:
     """Elements of a record; None where records are whole pieces."""
     return features[layout_of(features).values].shape[0]
@@ -72,13 +95,12 @@ def _length(features: Features) -> int | None:
 def readers(settings: TrainSettings, manifest: Manifest, folder: str) -> tuple[Reader, Reader | Windows | None]:
     """Readers of train and validation; None where there is no validation split.
 
-    Raises as `Reader` does.
+    Raises as `Reader` and `features_seen` do.
     """
     names, on_corrupt, redraw = None, settings.on_corrupt, None
     if settings.redraws:
-        representation = from_settings(manifest.representation, manifest.settings)
-        redraw = Redraw(representation, settings.redraw_crop, settings.redraw_transpose)
-        names = [name for name, item in manifest.features.items() if item.dtype != "bytes"]
+        redraw = Redraw(_redrawable(manifest), settings.redraw_crop, settings.redraw_transpose)
+        names = layout_of(manifest.features).names
     train = Reader(folder, manifest, "train", names, on_corrupt, redraw)
     if not manifest.records("validation"):
         return train, None
@@ -152,8 +174,8 @@ class Redraws:
     def told(self) -> str:
         """A sentence for the end."""
         return (
-            f"{self.again:,.0f} draws of another key left the range and were drawn again; "
-            f"{self.kept:,.0f} examples stayed in their key, because {DRAWS} draws did"
+            f"{self.again:,.0f} draws of another key left the range. After each came another draw, but for "
+            f"{self.kept:,.0f} examples after {DRAWS} draws: they stayed in their key"
         )
 
 
@@ -166,7 +188,9 @@ def without_counts(batch: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class Windows:
-    """A split in order, its records cut into windows that do not overlap: each element is in exactly one of them.
+    """A split whose records are cut into windows that do not overlap: each element is in exactly one of them.
+
+    They stand in the order of a hash of record and place, so that the first of them are of many pieces.
 
     Args:
         reader: of whole pieces or longer windows.
@@ -178,8 +202,11 @@ class Windows:
         self.reader, self.window, self.pad = reader, window, pad
         self.layout: Layout = layout_of(reader.features)
         counts = -(-_lengths(reader, self.layout) // window)
-        self._record = np.repeat(np.arange(len(reader)), counts)
-        self._first = (np.arange(len(self._record)) - np.repeat(np.cumsum(counts) - counts, counts)) * window
+        record = np.repeat(np.arange(len(reader)), counts)
+        first = (np.arange(len(record)) - np.repeat(np.cumsum(counts) - counts, counts)) * window
+        hashes = map(stable_hash, record.tolist(), first.tolist())
+        order = np.argsort(np.fromiter(hashes, np.uint64, len(record)), kind="stable")
+        self._record, self._first = record[order], first[order]
 
     def __len__(self) -> int:
         return len(self._record)
@@ -208,13 +235,16 @@ class Windows:
         for start in range(0, count, batch):
             numbers = np.arange(start, start + batch)[rows]
             chosen = np.minimum(numbers, count - 1)
-            columns, weights = self.reader.read(self._record[chosen])
-            yield {**self._cut(columns, self._first[chosen]), EXAMPLE_WEIGHT: weights * (numbers < count)}
+            # A piece may have several windows in a batch; each is read once.
+            records, row = np.unique(self._record[chosen], return_inverse=True)
+            columns, weights = self.reader.read(records)
+            yield {**self._cut(columns, row, self._first[chosen]), EXAMPLE_WEIGHT: weights[row] * (numbers < count)}
 
-    def _cut(self, columns: Mapping[str, Any], first: Array) -> dict[str, Array]:
+    def _cut(self, columns: Mapping[str, Any], row: Array, first: Array) -> dict[str, Array]:
+        """The windows that begin at these places of these rows."""
         rows = [
-            self.layout.part({name: values[row] for name, values in columns.items()}, place, self.window, self.pad)
-            for row, place in enumerate(first.tolist())
+            self.layout.part({name: values[at] for name, values in columns.items()}, place, self.window, self.pad)
+            for at, place in zip(row.tolist(), first.tolist(), strict=True)
         ]
         return {name: np.stack([record[name] for record in rows]) for name in columns}
 

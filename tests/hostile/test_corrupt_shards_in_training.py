@@ -86,9 +86,11 @@ def test_a_stopped_run_passes_over_the_same_records_and_ends_with_the_same_figur
 
 
 def test_scoring_refuses_or_leaves_out_what_cannot_be_read_and_says_so(road):
-    _, outcomes = road
+    root, outcomes = road
     assert outcomes["scoring fails"]["code"] == 3
     found = json.loads(outcomes["scoring goes on"]["out"])
+    (written,) = (root / "whole" / "evaluations").iterdir()
+    assert str(written) == found["file"] and written.name.endswith("-segment-without3.json")
     assert len(found["pieces"]) == 6 and found["left_out"] == [] and found["unnamed_records"] == 1
     assert "left out too: 1 corrupt records of pieces that cannot be named" in outcomes["table"]["out"]
     assert sorted((one["split"], one["record"]) for one in found["corrupt_records"]) == [

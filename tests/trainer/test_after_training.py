@@ -60,6 +60,8 @@ def road(tmp_path_factory):
         "table": f"evaluate {root}/run",
         "elsewhere": f"evaluate {root}/run --window 32 --output {root}/scores --json",
         "no evaluation": f"evaluate {root}/run --output {root}/run/config.json",
+        "file": f"evaluate {root}/run --window 32 --output {root}/mine.json --json",
+        "another": f"evaluate {root}/run --output {root}/mine.json",
         "missing step": f"evaluate {root}/run --checkpoint 7",
         "missing split": f"evaluate {root}/run --split test",
         "sample": f"sample {root}/run --output {root}/one --count 2 --length 64 --json",
@@ -138,6 +140,8 @@ def test_a_result_can_be_written_beside_the_run(road):
     elsewhere = made(road, "elsewhere")
     assert elsewhere["file"] == f"{road[0]}/scores/validation-{elsewhere['step']}-segment-window32.json"
     assert json.loads(Path(elsewhere["file"]).read_text())["hop"] == 32
+    named = json.loads((road[0] / "mine.json").read_text())
+    assert named["configuration"] and {**named, "file": elsewhere["file"]} == elsewhere
 
 
 def test_a_person_sees_a_table(road):
@@ -151,6 +155,10 @@ def test_a_person_sees_a_table(road):
     [
         ("longer", "--allow-longer"),
         ("no evaluation", "--output"),
+        (
+            "another",
+            "holds another evaluation (window: 32 there, 64 here; hop: 32 there, 64 here). Give --output another",
+        ),
         ("missing step", "--checkpoint 7"),
         ("missing split", "'test'"),
         ("existing", "--overwrite"),

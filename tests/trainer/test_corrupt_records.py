@@ -1,6 +1,7 @@
 """Shards that are not what was written: refused by name, or passed over with every example else at its place."""
 
 import os
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -94,6 +95,24 @@ def test_what_stands_in_a_corrupt_records_place_may_go_bad_later(folder):
     assert weights.tolist() == [1, 0, 0] and sorted(source.corrupt) == [3, 4, 5]
     assert np.array_equal(columns["tokens"], skipping(folder).read(records)[0]["tokens"])
     assert np.array_equal(source.record(3)["tokens"], source.record(6)["tokens"])
+
+
+def test_a_record_that_another_thread_finds_corrupt_meanwhile_is_passed_over_all_the_same(folder, monkeypatch):
+    damage(shard_of(folder), 3)
+    source, records = skipping(folder), np.array([2, 3, 5])
+    known_sound = source._known_sound
+    other = threading.Thread(target=source.read, args=(records,))
+
+    def slowly(numbers):
+        found = known_sound(numbers)
+        if threading.current_thread() is not other and not other.ident:
+            other.start()
+            other.join(0.5)  # it ends here only where it does not wait for this thread
+        return found
+
+    monkeypatch.setattr(source, "_known_sound", slowly)
+    assert source.read(records)[1].tolist() == [1, 0, 1]
+    other.join()
 
 
 def test_records_that_go_bad_one_after_the_other_are_refused_in_the_end(folder):

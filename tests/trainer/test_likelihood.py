@@ -5,9 +5,9 @@ from math import log
 import numpy as np
 import pytest
 
-from schemas.errors import MachineError, UsageError
+from schemas.errors import UsageError
 from trainer import cells
-from trainer.evaluation import PROTOCOLS, Evaluation, check_place
+from trainer.evaluation import PROTOCOLS, Evaluation
 from trainer.metrics.copying import longest_copied_runs
 from trainer.metrics.likelihood import NOTHING, Likelihood, bigram_counts, bigram_nats
 from trainer.metrics.scores import group, of_cells, summary
@@ -193,30 +193,3 @@ def test_windows_of_cells_beyond_the_trained_length_are_refused_unless_told():
     with pytest.raises(UsageError, match="--window 65: this run was trained on 64 steps.*--allow-longer"):
         Evaluation(protocol="masked", window=65).cut(64, 64)
     assert Evaluation(protocol="masked", window=65, allow_longer=True).cut(64, 64) == (65, 65)
-
-
-def test_a_result_goes_into_the_run_or_into_a_file_or_a_folder_that_is_named(tmp_path):
-    run, folder = str(tmp_path / "run"), str(tmp_path / "scores")
-    assert Evaluation().file(run, "one.json") == f"{run}/evaluations/one.json"
-    assert Evaluation(output=folder).file(run, "one.json") == f"{folder}/one.json"
-    assert Evaluation(output=f"{folder}/mine.json").file(run, "one.json") == f"{folder}/mine.json"
-
-
-@pytest.mark.parametrize("text", ["", "[1]", '{"run": "mine"}', None])
-def test_what_is_no_evaluation_is_not_overwritten(tmp_path, text):
-    path = tmp_path / "mine.json"
-    path.mkdir() if text is None else path.write_text(text)
-    with pytest.raises(UsageError, match=r"mine\.json: is there, and is no evaluation.*--output"):
-        check_place(str(path))
-
-
-def test_an_earlier_evaluation_is_overwritten(tmp_path):
-    path = tmp_path / "mine.json"
-    path.write_text('{"run": "r", "step": 1, "split": "test", "protocol": "segment", "pieces": []}')
-    check_place(str(path))
-
-
-def test_a_place_that_cannot_be_written_to_is_told_before_anything_is_scored(tmp_path):
-    (tmp_path / "evaluations").write_text("a file")
-    with pytest.raises(MachineError, match="--output FILE or DIR"):
-        Evaluation().file(str(tmp_path), "one.json")

@@ -7,7 +7,8 @@ from schemas.manifest import read_manifest
 from schemas.naming import copy_key, window_key
 from schemas.representations.raster import Raster
 from tests.trainer.synthetic import write_dataset
-from trainer.evaluate import Evaluation, _figures, _of_voices, _readers, _rows, _wholes
+from trainer.evaluate import Evaluation, _figures, _of_voices, _readers, _rows, _train_windows, _wholes
+from trainer.metrics.likelihood import bigram_counts
 from trainer.metrics.scores import summary
 from trainer.segments import Scored, segments
 
@@ -46,8 +47,9 @@ def figures(tmp_path):
     scored = [
         Scored((np.arange(len(part.tokens)) + part.start) % 4 + 1.0, np.ones(len(part.tokens), bool)) for part in parts
     ]
+    counts = bigram_counts(_train_windows(readers[1], 32), RASTER.size)
     return {
-        **summary(_rows(parts, scored, wholes, readers[1], RASTER), "sliding", 32),
+        **summary(_rows(parts, scored, wholes, counts, RASTER), "sliding", 32),
         **_of_voices(parts, scored, wholes, readers[1], RASTER),
     }
 

@@ -1,5 +1,6 @@
 """Training examples drawn anew: what the reader gives for each number in the stream. No Keras."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +19,7 @@ from tests.trainer.test_corrupt_records import damage, shard_of
 from trainer import redraw
 from trainer.config import TrainSettings
 from trainer.data import Reader
+from trainer.evaluate import _train_windows
 from trainer.order import order
 from trainer.pieces import piece_features, pieces
 from trainer.redraw import DRAWS, OUTSIDE, Redraw, Redraws, Windows, features_seen, readers
@@ -82,6 +84,16 @@ def test_one_example_can_be_had_as_the_model_is_shown_it(folder):
         assert np.array_equal(train.example(3, number)["tokens"], whole["tokens"][number])
 
 
+def test_for_one_example_one_record_is_read(folder, monkeypatch):
+    train, _ = readers(DRAWN, read_manifest(folder), folder)
+    asked, payloads = [], train.shards.payloads
+    monkeypatch.setattr(
+        type(train.shards), "payloads", lambda _, records: asked.append(len(records)) or payloads(records)
+    )
+    train.example(3, 41)
+    assert asked == [1]
+
+
 def test_validation_is_read_in_windows_and_every_token_counts_once(folder):
     _, validation = readers(DRAWN, read_manifest(folder), folder)
     plain = Reader(folder, read_manifest(folder), "validation", ("key", *TOKENS.names))
@@ -114,8 +126,31 @@ def test_a_window_of_validation_names_its_record(folder):
     manifest = read_manifest(folder)
     validation = Windows(Reader(folder, manifest, "validation", TOKENS.names), CROP, 0)
     assert validation.records(range(len(validation))) == list(range(manifest.records("validation")))
-    assert validation.records(range(1)) == [0]
+    pieces_of = [validation.reader.record(number)["tokens"].tolist() for number in range(len(validation.reader))]
+    for number, batch in enumerate(validation.in_order(1)):
+        (record,) = validation.records(range(number, number + 1))
+        first = int(batch["start_token"][0])
+        real = TOKENS.real_length({name: batch[name][0] for name in TOKENS.names})
+        assert pieces_of[record][first : first + CROP] == batch["tokens"][0][:real].tolist()
     assert validation.record(0)["key"].startswith(b"synthetic/")
+
+
+def test_the_first_windows_of_validation_are_of_many_pieces_and_begin_anywhere(tmp_path):
+    whole_scales(str(tmp_path), validation=40)
+    _, validation = readers(DRAWN, read_manifest(str(tmp_path)), str(tmp_path))
+    (first,) = validation.in_order(24, limit=24)
+    assert len(validation) > 100 and len(validation.records(range(24))) > 12
+    assert len(set(first["start_token"].tolist())) > 2
+    (again,) = readers(DRAWN, read_manifest(str(tmp_path)), str(tmp_path))[1].in_order(24, limit=24)
+    assert np.array_equal(first["tokens"], again["tokens"])
+
+
+def test_a_piece_of_validation_is_read_once_for_all_its_windows_of_a_batch(folder, monkeypatch):
+    _, validation = readers(DRAWN, read_manifest(folder), folder)
+    asked, read = [], validation.reader.read
+    monkeypatch.setattr(validation.reader, "read", lambda records: asked.append(records.tolist()) or read(records))
+    list(validation.in_order(len(validation) + 3))
+    assert asked == [list(range(len(validation.reader)))]
 
 
 def test_without_a_crop_validation_is_read_as_it_was_written(tmp_path):
@@ -167,7 +202,8 @@ def test_an_example_none_of_whose_draws_fits_stays_in_its_key_and_is_counted(tmp
     assert set(found[OUTSIDE].tolist()) == {DRAWS}
     counts.note(found)
     assert counts.figures() == {"drawn_again": 60.0 * DRAWS, "kept_key": 60.0}
-    assert "960 draws of another key left the range" in counts.told() and "60 examples stayed" in counts.told()
+    assert "960 draws of another key left the range" in counts.told()
+    assert "but for 60 examples after 16 draws: they stayed in their key" in counts.told()
 
 
 def test_a_continued_run_counts_on(folder):
@@ -212,6 +248,47 @@ def test_records_that_cannot_be_drawn_anew_are_refused_in_a_sentence(monkeypatch
             UsageError, match="records of 'events' cannot be drawn anew, those of events, raster, voices"
         ):
             seen(settings)
+
+
+NOT_DRAWN = {
+    "tokens missing": ("tokens", None, "tokens is missing, and events has uint16 .64."),
+    "one token": ("tokens", Feature("uint16"), "tokens is uint16 .., and events has uint16 .64."),
+    "two axes": ("tokens", Feature("uint16", ("token", "voice"), (64, 4), storage="raw"), "tokens is uint16 .64, 4."),
+    "byte strings": ("tokens", Feature("bytes", storage="list"), "tokens is bytes .."),
+    "many starts": (
+        "start_token",
+        Feature("int64", ("start",), (3,)),
+        "start_token is int64 .3., and events has int64 ..",
+    ),
+}
+
+
+@pytest.mark.parametrize("settings", [{"redraw_crop": 8}, {"redraw_transpose": (1,)}])
+@pytest.mark.parametrize(("name", "feature", "told"), NOT_DRAWN.values(), ids=NOT_DRAWN)
+def test_a_manifest_whose_features_are_not_those_of_its_representation_is_refused(
+    folder, settings, name, feature, told
+):
+    features = {**Events(window=64).features(), name: feature}
+    features = {name: item for name, item in features.items() if item is not None}
+    sentence = (
+        f"--redraw-crop, --redraw-transpose: records of this dataset cannot be drawn anew: {told}.*Leave the flags"
+    )
+    with pytest.raises(UsageError, match=sentence):
+        seen(TrainSettings(**settings), **features)
+    with pytest.raises(UsageError, match=sentence):
+        readers(
+            TrainSettings(**settings),
+            replace(read_manifest(folder), settings=to_json(Events(window=64)), features=features),
+            folder,
+        )
+
+
+def test_the_bigram_is_counted_on_train_in_windows_of_the_trained_length(folder):
+    train = Reader(folder, read_manifest(folder), "train", TOKENS.names)
+    wholes = [tokens.tolist() for tokens in train.read(np.arange(len(train)))[0]["tokens"]]
+    found = [window.tolist() for window in _train_windows(train, CROP)]
+    assert found == [piece[start : start + CROP] for piece in wholes for start in range(0, len(piece), CROP)]
+    assert [window.tolist() for window in _train_windows(train, 1000)] == wholes
 
 
 @pytest.mark.parametrize(("name", "value"), [("redraw_crop", -1), ("redraw_transpose", (-128, 3))])

@@ -1,12 +1,17 @@
 """What TensorBoard is given, read back with TensorBoard's own reader."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from schemas.representations.events import Events
 from tests.trainer.synthetic import scales
+from trainer import loop
+from trainer.course import Place
 from trainer.data import Reader
+from trainer.devices import Processes
 from trainer.summaries import Summaries, decoded
 
 CONFIG = {"name": "tiny", "model": {"layers": 2, "pitch": [1, 2]}, "train": {"batch": 4, "clip": 1.0}}
@@ -54,6 +59,26 @@ def test_the_first_batch_can_be_seen_and_heard(written):
     (clip,) = board.Audio("first_batch/0/sound")
     assert image.step == 0 and image.width > 200 and image.encoded_image_string.startswith(b"\x89PNG")
     assert clip.length_frames / clip.sample_rate > 1 and clip.encoded_audio_string.startswith(b"RIFF")
+
+
+@pytest.mark.parametrize(("number", "expected"), [(0, ["read", "shown"]), (1, [])])
+def test_the_first_examples_are_read_only_by_the_process_that_shows_them(tmp_path, monkeypatch, number, expected):
+    processes, done = Processes(2, number), []
+    monkeypatch.setattr(loop, "first_pieces", lambda course: done.append("read"))
+    devices = SimpleNamespace(mesh="data=2", kind="cpu", processes=processes, count=2)
+    update, run = SimpleNamespace(devices=devices), SimpleNamespace(name="tiny", expected="")
+    course = SimpleNamespace(
+        changes={}, update=update, processes=processes, folder=str(tmp_path), config=CONFIG, run=run
+    )
+    watch = SimpleNamespace(
+        place=Place(),
+        say=lambda sentence: None,
+        show=lambda name, pieces: done.append("shown"),
+        journal=SimpleNamespace(write=lambda step, kind, values: None),
+        summaries=SimpleNamespace(configuration=lambda config, text: None),
+    )
+    loop.begin(course, watch, [])
+    assert done == expected
 
 
 def test_the_settings_are_there_as_text_and_as_a_row_of_the_table(written):
