@@ -67,7 +67,10 @@ def tell_end(build: Build, kept: int, as_json: bool) -> None:
     print(f"{result['records']} records, {result['bytes']} bytes in {result['shards']} shards: {build.output}")
     bad = "1 input was bad" if result["bad"] == 1 else f"{result['bad']} inputs were bad"
     print(bad + (f"; named in {result['quarantine']}; --retry-quarantined reads again" if result["bad"] else ""))
-    for line in read_value(os.path.join(build.output, "stats.json"))["reports"]:
+    stats = read_value(os.path.join(build.output, "stats.json"))
+    for reason, count in stats["dropped_copies"].items():
+        print(readable(f"note: {count} copies were not made, because a note leaves the range: {reason}"))
+    for line in stats["reports"]:
         print(readable(f"note: {line}"))
 
 
@@ -121,6 +124,10 @@ def dry_run(build: Build, as_json: bool, outlook: Outlook | None = None) -> int:
     return 0
 
 
+def _copies_told(count: int) -> str:
+    return f"{count}" if count == 1 else f"{count} at most; those with a note that leaves the range are not made"
+
+
 def _plan_text(plan: dict[str, Any], outlook: Outlook | None) -> str:
     splits = ", ".join(
         f"{count} dealt out by group" if split == "own" else f"{split} {count}"
@@ -130,7 +137,7 @@ def _plan_text(plan: dict[str, Any], outlook: Outlook | None) -> str:
     lines = [
         f"would make {plan['output']} {'again ' if outlook else ''}from {plan['inputs']} inputs ({splits})",
         *(outlook.lines() if outlook else ()),
-        f"copies of each training piece: {plan['copies_of_a_training_piece']}",
+        f"copies of each training piece: {_copies_told(plan['copies_of_a_training_piece'])}",
         f"shards of each split: {plan['shards_of_a_split']}",
         f"files that are not read: {ignored or 'none'}",
         *(f"note: {line}" for line in plan["reports"]),

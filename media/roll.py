@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from media.bars import bars_of
 from media.storage import write_atomic
 from schemas.errors import MissingExtra
-from schemas.music import Piece, apply_sustain
+from schemas.music import InvalidMusic, Piece, apply_sustain
 
 Image = NDArray[np.uint8]
 """Picture [row, column, red green blue]."""
@@ -150,19 +151,11 @@ def _grid(piece: Piece, plot: Plot) -> NDArray[np.float64]:
 
 
 def _bar_seconds(piece: Piece) -> NDArray[np.float64]:
-    last = int(piece.notes.end.max(initial=0))
-    changes = [(int(tick), 4 * piece.tempo.ticks_per_quarter * n / d) for tick, n, d in piece.time_signatures]
-    ends = [tick for tick, _ in changes[1:]] + [last]
-    pieces = [_bars(tick, end, bar) for (tick, bar), end in zip(changes, ends, strict=True)] if changes else []
-    ticks = np.concatenate(pieces) if pieces else np.zeros(0, np.int64)
-    return piece.tempo.seconds(ticks)
-
-
-def _bars(tick: int, end: int, bar: float) -> NDArray[np.int64]:
-    # A hostile file may claim bars of one tick: more lines than pixels show nothing.
-    return (
-        np.arange(tick, end, bar).astype(np.int64) if bar > 0 and (end - tick) / bar < 10_000 else np.zeros(0, np.int64)
-    )
+    try:
+        bars = [bar.start for bar in bars_of(piece)] if piece.time_signatures else []
+    except InvalidMusic:  # a hostile file may claim bars of one tick: more lines than pixels show nothing
+        bars = []
+    return piece.tempo.seconds(np.array(bars, np.int64))
 
 
 def _step(plot: Plot) -> float:

@@ -64,6 +64,8 @@ def parse_json(
     """
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     _check_size(where, len(raw), limit_bytes)
+    if b"\0" in raw:
+        raise InputError(f"{where}: holds a zero byte, so it is no JSON, but another kind of file, or UTF-16.")
     _check_brackets(where, raw, depth)
     text = data if isinstance(data, str) else utf8_text(data, where)
     try:

@@ -3,7 +3,7 @@
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from schemas.errors import UsageError
@@ -44,6 +44,21 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
     return value
+
+
+def as_flags(values: Mapping[str, Any]) -> list[str]:
+    """Plain values of settings as one types them: `--grid=8th`, `--no-hold`, `--pitch-range=21..108`."""
+    return [_flag(name.replace("_", "-"), value) for name, value in values.items()]
+
+
+def _flag(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    if isinstance(value, list):
+        # Of whole numbers a pair is a span wherever settings have one; longer lists are read with commas.
+        joint = ".." if len(value) == 2 and all(type(item) is int for item in value) else ","
+        return f"--{name}={joint.join(map(str, value))}"
+    return f"--{name}={value:g}" if isinstance(value, float) else f"--{name}={value}"
 
 
 def plain_type(hint: Any) -> Any:

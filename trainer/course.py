@@ -126,7 +126,8 @@ def restore(course: Course, checkpoints: Checkpoints, limit: int | None = None) 
         return Place(), [*left, *skipped, "no checkpoint is whole: beginning anew"] if left or skipped else []
     weights, optimiser = parts(course.update)
     found = checkpoints.restore(step, weights=shapes_of(weights), optimiser=shapes_of(optimiser))
-    current().restore([*weights, *optimiser], [*found["weights"], *found["optimiser"]])
+    with course.update.devices.scope():
+        current().restore([*weights, *optimiser], [*found["weights"], *found["optimiser"]])
     course.update.place()
     saved = checkpoints.state(step)
     place = Place(saved.step, saved.position, saved.logs)
@@ -138,11 +139,12 @@ def begin_weights(course: Course) -> None:
     from trainer.layers.initial import draw_initial
 
     settings, model = course.run.settings, course.update.model
-    course.update.begin_optimisers()
-    draw_initial(model, settings.seed)
-    if settings.init:
-        source = Checkpoints(settings.init)
-        restore_weights(model, source, source.choose("best"), "best")
+    with course.update.devices.scope():
+        course.update.begin_optimisers()
+        draw_initial(model, settings.seed)
+        if settings.init:
+            source = Checkpoints(settings.init)
+            restore_weights(model, source, source.choose("best"), "best")
     course.update.place()
 
 

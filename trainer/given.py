@@ -125,7 +125,10 @@ def kept_voices(given: Piece, voices: tuple[int, ...], count: int) -> dict[int, 
     if voices and len(voices) == len(parts):
         return named if sorted(named.values()) == sorted(voices) else dict(zip(parts, voices, strict=True))
     if not set(voices) <= set(named.values()) and len(parts) < count:
-        _refuse(given, f"has {len(parts)} parts with notes, and --voices names {len(voices)}")
+        told = ", ".join(_part_told(given, part) for part in parts)
+        unknown = ", ".join(VOICES[voice] for voice in voices if voice not in named.values())
+        what = f"has {len(parts)} parts with notes ({told}), and --voices names {len(voices)}"
+        _refuse(given, f"{what}; no part is called {unknown}")
     if not (voices and set(voices) <= set(named.values())):
         if len(parts) > count:
             what = f"has {len(parts)} parts with notes; a score has {count} voices"
@@ -252,6 +255,21 @@ def steps_asked(length: int | float | None, given: Piece, representation: Any) -
         )
         tell(f"--given: {what} lie behind --length and are left out")
     return steps
+
+
+def tell_rest(given: Piece, steps: int, representation: Any) -> None:
+    """Says where what is given ends, if more steps than it has are filled."""
+    whole = len(representation.cells(given))
+    if steps > whole:
+        tell(f"--given: ends after {whole:,} of {steps:,} steps; what follows is made in all voices")
+
+
+def check_whole_steps(length: int | float | None, representation: Any) -> None:
+    """Raises UsageError for a number of tokens that ends within a step of the voices of a raster."""
+    voices = getattr(representation, "voices", 1)
+    if isinstance(length, int) and length % voices:
+        near = " or ".join(str(count) for count in (length - length % voices, length + -length % voices) if count)
+        raise UsageError(f"--length {length}: every step has {voices} tokens, one for each voice. Type {near}.")
 
 
 def check_steps(steps: int, what: str, representation: Any, counted: bool = True) -> None:

@@ -24,6 +24,7 @@ from trainer.config import ON_CORRUPT
 from trainer.given import (
     check_pitches,
     check_steps,
+    check_whole_steps,
     in_voices,
     kept_voices,
     one_note,
@@ -31,6 +32,7 @@ from trainer.given import (
     parse_voices,
     read_given,
     steps_asked,
+    tell_rest,
     tell_voices,
 )
 from trainer.layers.sampling import Sampler
@@ -150,6 +152,8 @@ def sample(run: str, settings: Sampling, sampler: Sampler) -> dict[str, Any]:
     sampler = sampler.for_kind(loaded.task.samplers, loaded.run.name)
     asked = _asked(settings, piece, loaded)
     unsaid = _told_unsaid(asked.given, loaded)
+    if sampler.fill_rests and asked.kept:
+        tell("--fill-rests: rests of the voices that stay are made too; one that gets the pitch beside it lengthens it")
     made = _made(settings, asked, sampler, loaded)
     begun = _tokens_of(asked.given, loaded)
     copied, passed_over = copied_runs(loaded, settings, [one.ids[begun:] for one in made])
@@ -185,6 +189,7 @@ def _asked(settings: Sampling, piece: Piece | None, loaded: Loaded) -> Asked:
     if layout_of(loaded.features) == TOKENS:
         if settings.voices:
             raise UsageError(f"--voices: {loaded.run.name} goes on from a beginning; only runs on voices fill a score")
+        check_whole_steps(settings.asked_length, loaded.representation)
         return Asked(length, None if piece is None else opening(piece, loaded, settings.given_limit(length)), {})
     if piece is None:
         steps = length if isinstance(length, int) else loaded.representation.steps_in(length)
@@ -214,6 +219,8 @@ def _score_asked(settings: Sampling, piece: Piece, loaded: Loaded) -> Asked:
     else:
         tell_voices(piece, kept)
     steps = steps_asked(length, given, loaded.representation)
+    if settings.note < 0:
+        tell_rest(given, steps, loaded.representation)
     heard = given.notes.start * loaded.representation.steps_per_quarter < steps * given.tempo.ticks_per_quarter
     check_pitches(replace(given, notes=given.notes.select(heard)), *loaded.task.pitch_range)
     # What cannot be written as a score is better known before hours are spent on it.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from media.storage import write_atomic
-from schemas.errors import UsageError
+from schemas.errors import Interrupted, StoppedByHand, UsageError
 from schemas.feature import features_to_json
 from schemas.hashing import canonical_json, fingerprint
 from schemas.manifest import Manifest, read_manifest
@@ -20,6 +20,8 @@ from trainer.backends import choose, current, set_backend
 from trainer.checkpoint import Checkpoints
 from trainer.config import Run, differences, run_to_json
 from trainer.devices import Launch, Processes, check_batch, parse_mesh, parse_steps, processes_of
+from trainer.fitting import check_needs
+from trainer.heaps import limit_heaps
 from trainer.loaded import build_model, read_config
 from trainer.meeting import Asked, Dismissed, dismiss, meet
 from trainer.redraw import features_seen, readers
@@ -36,7 +38,6 @@ from trainer.run_folder import (
     with_defaults,
 )
 from trainer.stopping import Stop
-from trainer.task import Difference
 from trainer.telling import tell
 
 SAME_WEIGHTS = ("model.activation", "model.clip_distance")
@@ -155,6 +156,7 @@ def run_loop(job: Job, changes: Changes) -> Mapping[str, float]:
     Returns the figures of the last validation.
     """
     run, manifest, settings = job.run, job.manifest, job.run.settings
+    limit_heaps(os.environ)
     with Stop() as stop:
         devices = connect(job, stop)
         stop.take_back()  # backends that connect processes answer SIGTERM themselves
@@ -162,13 +164,22 @@ def run_loop(job: Job, changes: Changes) -> Mapping[str, float]:
         from trainer.course import Course
         from trainer.loop import loop
 
+        give_up_early(job, stop)
         with devices.scope():
             model = build_model(run, features_seen(settings, manifest))
             update = Update(model, run.task.objectives(), settings, devices)
         representation = from_settings(manifest.representation, manifest.settings)
         read = readers(settings, manifest, job.data)
         parts = (manifest, representation, *read, update, parse_steps(job.launch.profile), job.began)
+        give_up_early(job, stop)
         return loop(Course(run, job.config, changes, job.output, *parts), stop)
+
+
+def give_up_early(job: Job, stop: Stop) -> None:
+    """Raises Interrupted where this process, alone, was asked to stop while it began: nothing is new, so not saved."""
+    if stop.requested and job.processes.count == 1:
+        kind, how = (StoppedByHand, "by Ctrl-C ") if stop.by_hand else (Interrupted, "")
+        raise kind(f"{job.output}: stopped {how}before it made a step; run the same command again")
 
 
 def asked_of(job: Job) -> Asked:
@@ -216,23 +227,6 @@ def configuration(run: Run, manifest: Manifest, data: str) -> dict[str, Any]:
             "features": features_to_json(features_seen(run.settings, manifest)),
         },
     }
-
-
-def check_needs(run: Run, manifest: Manifest, data: str) -> None:
-    """Raises UsageError with both sides, and the command that would make the right dataset, unless the data fit."""
-    found = run.task.needs(replace(manifest, features=features_seen(run.settings, manifest)))
-    if not manifest.records("train"):
-        found = [*found, Difference("split train", "records", "none", "--splits train=0.8,validation=0.1,test=0.1")]
-    if found:
-        sides = "; ".join(
-            f"{item.what}: {run.name} needs {item.needed}, the dataset has {item.found}" for item in found
-        )
-        remedies = " ".join(item.remedy for item in found if item.remedy)
-        cut = " (or train on parts of whole pieces: --redraw-crop N)" if "window" in [i.what for i in found] else ""
-        raise UsageError(
-            f"{data} does not fit: {sides}. "
-            f"Make one that does: stretto prepare {manifest.corpus} --input DIR --output DIR {remedies}{cut}".rstrip()
-        )
 
 
 def check_init(run: Run, config: Config) -> None:

@@ -348,3 +348,14 @@ def test_notes_that_were_dropped_because_they_never_end_are_counted(tmp_path):
     build = build_of(tmp_path)
     assert prepare(build, [], as_json=False) == 0
     assert "1 of the notes of 1 inputs" in open(os.path.join(build.output, "stats.json")).read()
+
+
+def test_copies_that_leave_the_range_are_told_at_the_end_and_foretold_by_a_dry_run(tmp_path, capsys):
+    midi_folder(tmp_path / "in", 3)
+    build = build_of(tmp_path, transpose=(0, 120))
+    assert prepare(replace(build, dry_run=True), [], as_json=False) == 0
+    assert "2 at most; those with a note that leaves the range are not made" in capsys.readouterr().out
+    assert prepare(build, [], as_json=False) == 0
+    count = read_value(os.path.join(build.output, "stats.json"))["dropped_copies"]["instrument"]
+    assert count > 0
+    assert f"note: {count} copies were not made, because a note leaves the range: instrument" in capsys.readouterr().out

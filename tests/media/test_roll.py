@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from media.roll import BACKGROUND, layout, png_bytes, roll, write_png
-from schemas.music import Controls, Notes, Piece, TempoMap
+from schemas.music import BAR_TICKS, Controls, Notes, Piece, TempoMap
 
 TEMPO = TempoMap.constant(1000, 1_000_000)  # one tick is a millisecond
 
@@ -96,6 +96,15 @@ def test_there_is_a_line_at_every_bar():
     image, plot = roll(music), layout(music, 1600, 480)
     row = plot.rows(50)[0]
     at_bar, between = plot.columns(np.array([4.0, 2.0]))
+    assert ink(image[row, at_bar].astype(int)) > ink(image[row, between].astype(int))
+
+
+def test_after_an_upbeat_the_lines_are_at_the_bars():
+    upbeat = {BAR_TICKS: (0, 1000)}
+    music = piece([(0, 9000, 60, 100, 0)], time_signatures=((0, 4, 4),), labels=upbeat)
+    image, plot = roll(music), layout(music, 1600, 480)
+    row = plot.rows(50)[0]
+    at_bar, between = plot.columns(np.array([5.0, 4.0]))
     assert ink(image[row, at_bar].astype(int)) > ink(image[row, between].astype(int))
 
 

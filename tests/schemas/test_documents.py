@@ -99,6 +99,12 @@ def test_what_is_not_utf_8_is_refused_with_line_and_offset() -> None:
         parse_json(b'\xef\xbb\xbf[\n"\xe9"]', "x.json")
 
 
+@pytest.mark.parametrize("data", [b"PK\x03\x04\x00[[[[[[[[[[" * 99, '{"a": 1}'.encode("utf-16")])
+def test_another_kind_of_file_is_called_that_however_many_brackets_it_has(data: bytes) -> None:
+    with pytest.raises(InputError, match="evil.json: holds a zero byte, so it is no JSON, but another kind of file"):
+        parse_json(data, "evil.json")
+
+
 def test_a_byte_order_mark_is_no_part_of_the_document() -> None:
     assert parse_json(b"\xef\xbb\xbf[1]", "x.json") == [1]
     assert parse_toml(b"\xef\xbb\xbfa = 1", "x.toml") == {"a": 1}

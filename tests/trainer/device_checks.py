@@ -1,9 +1,9 @@
 """What one layout of devices computes, for test_device_layouts.py to compare with one device.
 
 `python device_checks.py BACKEND MESH DATA OUT [STATES]` writes OUT, an .npz with losses, gradients and examples of
-20 steps of a small Music Transformer at the states of STATES (an OUT; without it those that it goes through), and the
-losses of a run left alone. Several processes are told by `PROCESSES`, `NUMBER` and `MEETING` in the environment; each
-writes what it found.
+20 steps of a small Music Transformer at the states of STATES (an OUT; without it those that it goes through), and
+losses and weights of a run left alone. Several processes are told by `PROCESSES`, `NUMBER` and `MEETING` in the
+environment; each writes what it found.
 """
 
 import os
@@ -41,7 +41,7 @@ def update_of(data, devices, **settings):
     chosen = {"batch": BATCH, "optimiser": "adamw", "weight_decay": 0.01, "clip": 1.0, **settings}
     with devices.scope():
         update = Update(task.build(manifest.features), task.objectives(), TrainSettings(**chosen), devices)
-    draw_initial(update.model, 0)
+        draw_initial(update.model, 0)
     update.devices.place(update.variables)
     return update, manifest
 
@@ -88,7 +88,7 @@ def whole(array):
 
 def main():
     """Runs everything with the backend and mesh that are named."""
-    from trainer.backends import set_backend
+    from trainer.backends import current, set_backend
 
     backend, mesh, data, out, *states = sys.argv[1:]
     set_backend(backend)
@@ -98,7 +98,8 @@ def main():
     update, manifest = update_of(data, devices)
     batches = batches_of(data, manifest, devices)
     free = [float(update(next(batches), 1e-3, step, (True,))["loss"]) for step in range(FREE)]
-    np.savez(out, free=np.array(free), **found)
+    weights = {f"weights {number}": array for number, array in enumerate(current().values(update.model.variables))}
+    np.savez(out, free=np.array(free), **weights, **found)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,20 @@ from media.midi import write_midi
 from schemas.errors import InputError, UsageError
 from schemas.grid import VOICES
 from schemas.music import BAR_TICKS, PART_NAMES, TITLE, Notes, Piece, TempoMap
+from schemas.representations.events import Events
 from schemas.representations.raster import Raster
 from schemas.representations.voices import Voices
-from trainer.given import MOST_STEPS, in_voices, kept_voices, one_note, opening, parse_voices, read_given, tell_voices
+from trainer.given import (
+    MOST_STEPS,
+    check_whole_steps,
+    in_voices,
+    kept_voices,
+    one_note,
+    opening,
+    parse_voices,
+    read_given,
+    tell_voices,
+)
 from trainer.made import _for_midi, _title, dressed, write_sample
 from trainer.sample import Sampling, _asked, _told_unsaid
 
@@ -137,7 +148,7 @@ def test_what_each_part_became_is_told_and_so_is_what_the_file_does_not_say(caps
 def test_more_tracks_than_voices_or_than_names_are_refused():
     with pytest.raises(UsageError, match="5 parts with notes; a score has 4 voices"):
         keeping_voices(tracks(0, 1, 2, 3, 4), (), 4)
-    with pytest.raises(UsageError, match="2 parts with notes, and --voices names 1"):
+    with pytest.raises(UsageError, match=r"2 parts with notes \(part 1, part 2\), and --voices names 1; .* soprano"):
         keeping_voices(tracks(0, 1), (0,), 4)
 
 
@@ -227,6 +238,23 @@ def test_what_lies_behind_the_length_is_counted_and_told(capsys):
     assert asked(Sampling("out", given="melody.mid", length="3"), melody).length == 3
     assert "the last 5 of its 8 steps (0.6 s, 1 notes) lie behind --length" in capsys.readouterr().err
     assert asked(Sampling("out", given="melody.mid", length="0.5s"), melody).length == 4
+
+
+def test_where_voices_that_stay_end_before_the_length_is_told_and_of_a_note_it_is_not(capsys):
+    melody = Piece("melody", Notes.of([0, 480], [480, 960], [70, 72], [80, 80]))
+    assert asked(Sampling("out", given="melody.mid", length="64"), melody).length == 64
+    assert "--given: ends after 8 of 64 steps; what follows is made in all voices" in capsys.readouterr().err
+    asked(Sampling("out", note=70, length="64"), one_note(70))
+    assert "ends after" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("length", "remedy"), [(65, "64 or 68"), (3, "4")])
+def test_a_length_that_ends_within_a_step_of_four_voices_is_refused_with_those_beside_it(length, remedy):
+    with pytest.raises(UsageError, match=f"--length {length}: every step has 4 tokens.* Type {remedy}[.]"):
+        check_whole_steps(length, Raster())
+    for fine in (64, 2.3, None):
+        check_whole_steps(fine, Raster())
+    check_whole_steps(length, Events())
 
 
 def test_seconds_of_a_score_are_those_of_what_was_given():

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from schemas.errors import Interrupted, MachineError
+from schemas.errors import Interrupted, MachineError, StoppedByHand
 from tests.trainer.synthetic import scales
 from tests.trainer.test_train import command
 from trainer import divergence, loop
@@ -21,6 +21,7 @@ from trainer.course import Place
 from trainer.devices import Processes
 from trainer.saving import Saving
 from trainer.together import Together
+from trainer.train import give_up_early
 from trainer.watch import Journal
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -228,7 +229,32 @@ def loop_free_advance(course, place, batch, rate, stop):
     place.step, place.position = place.step + 1, place.position + 4
 
 
+@pytest.mark.parametrize(("by_hand", "kind"), [(False, Interrupted), (True, StoppedByHand)])
+def test_a_process_alone_that_is_stopped_while_it_begins_makes_no_step_and_saves_nothing(by_hand, kind):
+    asked = SimpleNamespace(requested=True, by_hand=by_hand)
+    with pytest.raises(kind, match="^run: stopped .*before it made a step; run the same command again"):
+        give_up_early(SimpleNamespace(output="run", processes=Processes()), asked)
+    give_up_early(SimpleNamespace(output="run", processes=Processes(2, 0)), asked)  # all of them stop, or none
+    give_up_early(SimpleNamespace(output="run", processes=Processes()), SimpleNamespace(requested=False))
+
+
 # === The command itself ===
+
+
+@pytest.mark.slow
+def test_a_training_that_is_stopped_while_it_begins_ends_at_once_and_can_be_begun_again(tmp_path):
+    scales(str(tmp_path / "data"), window=32)
+    words = command(tmp_path / "data", tmp_path / "run", steps=2, every=2)
+    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "run" / "config.json").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 75 and "before it made a step" in said
+    assert Checkpoints(str(tmp_path / "run")).steps() == []
+    again = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
 
 
 @pytest.mark.slow

@@ -79,8 +79,11 @@ class Devices:
         return found
 
     def scope(self) -> AbstractContextManager[Any]:
-        """Where the model and its optimisers are built."""
-        return nullcontext()
+        """Where the model and its optimisers are built and given values, before `place` lays them out.
+
+        A divided model may be larger than a device, so it begins in the memory of the host.
+        """
+        return jax.default_device(_host()) if self.mesh.model > 1 else nullcontext()
 
     def place(self, variables: Sequence[Any]) -> None:
         """Lays the variables out over the mesh, as they are."""
@@ -128,6 +131,14 @@ class Devices:
     def compile_sums(self, model: keras.Model, fn: Callable[..., Any]) -> Callable[..., Any]:
         """`fn(batch)` -> sums over the whole batch, compiled; it only reads the model."""
         return compile_function(model, fn)
+
+
+def _host() -> Any:
+    """The host as a device; None, for the device that is usual, where JAX_PLATFORMS leaves it out."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
 
 
 def _capability(device: Any) -> float | None:
@@ -247,12 +258,21 @@ def same_everywhere(text: str) -> bool:
 
 
 def whole(array: Any) -> Array:
-    """An array that may lie on devices of several processes, as NumPy; all of them must ask."""
-    if isinstance(array, jax.Array) and not array.is_fully_addressable and not array.is_fully_replicated:
+    """An array that may lie on devices of several processes, as NumPy; all of them must ask.
+
+    It is put together on the host. Only where a process has not all of its parts does each device get the whole.
+    """
+    if not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated:
+        return np.asarray(array)
+    parts = {str(shard.index): shard for shard in array.addressable_shards}.values()
+    if sum(shard.data.size for shard in parts) < array.size:
         from jax.experimental import multihost_utils
 
-        array = multihost_utils.process_allgather(array, tiled=True)
-    return np.asarray(array)
+        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+    found = np.empty(array.shape, array.dtype)
+    for shard in parts:
+        found[shard.index] = shard.data
+    return found
 
 
 def has_fused_attention() -> bool:

@@ -61,7 +61,7 @@ class Devices:
             self._strategy = tf.distribute.MirroredStrategy(names[: self.count])
 
     def scope(self) -> AbstractContextManager[Any]:
-        """Where the model and its optimisers are built."""
+        """Where the model and its optimisers are built and given values."""
         return self._strategy.scope() if self._strategy else nullcontext()
 
     def place(self, variables: Sequence[Any]) -> None:
