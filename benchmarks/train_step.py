@@ -2,6 +2,7 @@
 
     python benchmarks/train_step.py [--backend jax] [--size small] [--window 512] [--batch 4] [--pairs 7] [--steps 6]
                                     [--positions rotary] [--precision float32] [--peer PYTHON] [--seconds 480]
+                                    [--profile FOLDER]
 
 Own: batches from shards through the reader, what `stretto train` does around a step, its report at the end. Bare: the
 same compiled step on one batch that lies on the device, nothing around it. Peer: a plain PyTorch decoder of the same
@@ -9,7 +10,8 @@ size and precision with scaled_dot_product_attention and fused AdamW (`peer_torc
 names. They are measured in turns, so that a machine that slows down slows all. Model FLOP of a token, forward and
 backward: 6 N + 12 L W T / 2, with N weights in products (no embedding), L layers of width W, and a causal window T of
 which half is attended to (PaLM, arXiv:2204.02311, appendix B, counts all of it). MFU divides by --peak FLOP/s; 989e12
-is an H200's for dense bfloat16. Ends in time: with --seconds no further pair begins after them.
+is an H200's for dense bfloat16. Ends in time: with --seconds no further pair begins after them. --profile writes one
+of as many steps, after all that is measured; on JAX its largest costs are named.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from profile_costs import largest  # noqa: E402
 
 from schemas.representations.events import Events  # noqa: E402
 from tests.trainer.synthetic import write_dataset  # noqa: E402
@@ -172,6 +176,17 @@ def ratios(one: Sequence[float], other: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(found), "lowest": min(found), "highest": max(found)}
 
 
+def profiled(ours: Ours, folder: str, steps: int) -> dict[str, Any]:
+    """Writes a profile of some steps; the operations that cost most, where the backend tells operations by name."""
+    current().start_profile(folder)
+    ours.own(steps)
+    current().stop_profile()
+    try:
+        return {"folder": folder, **largest(folder)}
+    except FileNotFoundError:
+        return {"folder": folder}
+
+
 def memory() -> dict[str, float]:
     """Peak memory of this process and, where the backend tells it, of its device, in GB."""
     import resource
@@ -190,6 +205,7 @@ def main() -> None:
     parser.add_argument("--positions", default="rotary", choices=("rotary", "relative"))
     parser.add_argument("--precision", default="float32", choices=("float32", "mixed_bfloat16"))
     parser.add_argument("--peer", default="", help="Python that has torch; without it no peer is measured")
+    parser.add_argument("--profile", default="", help="folder for a profile")
     parser.add_argument("--peak", type=float, default=0.0, help="FLOP/s of the machine, for the MFU")
     for name, default in (("window", 512), ("batch", 4), ("pairs", 7), ("steps", 6)):
         parser.add_argument(f"--{name}", type=int, default=default)
@@ -219,6 +235,8 @@ def main() -> None:
             result |= {"own_to_peer": ratios(found["own"], found["peer"]), "peer_about": peer.about}
             peer.close()
         result |= {"input_wait": ours.input_wait(), "compiled_again": ours.update.compilations - compiled, **memory()}
+        if asked.profile:
+            result["profile"] = profiled(ours, asked.profile, asked.steps)
         ours.batches.__exit__()
     print(json.dumps(result, indent=1))
 
