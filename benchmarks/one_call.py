@@ -77,7 +77,10 @@ def speed(asked: argparse.Namespace, clock: Clock) -> None:
 
 
 def fitting_batch(asked: argparse.Namespace, clock: Clock, share: float, words: list[str]) -> dict[str, Any]:
-    """What `train_step.py` measures, with the largest batch that fits, in a share of the seconds that are left."""
+    """What `train_step.py` measures with the largest batch that fits, in a share of the seconds that are left.
+
+    Where something else than memory fails, it is tried once more with nothing beside: no peer, no profile.
+    """
     batch, wrong, until = asked.batch, [], time.monotonic() + clock.left() * share
     while batch and (left := until - time.monotonic()) > 0:
         same = ["--backend", "jax", "--size", asked.size, "--window", asked.window, "--precision", asked.precision]
@@ -85,8 +88,13 @@ def fitting_batch(asked: argparse.Namespace, clock: Clock, share: float, words: 
         out, error = run(["benchmarks/train_step.py", *map(str, [*same, *more]), *words], left)
         if not error:
             return {**json.loads(out), "failed_before": wrong}
-        wrong.append({"batch": batch, "error": error})
-        batch //= 2
+        wrong.append({"batch": batch, "words": words, "error": error})
+        if "RESOURCE_EXHAUSTED" in error or "out of memory" in error.lower():
+            batch //= 2
+        elif words[2:]:
+            words = words[:2]
+        else:
+            break
     return {"failed": wrong}
 
 
