@@ -98,7 +98,9 @@ def run(course: Course, saving: Saving, place: Place, told: list[str], stop: Tog
             scores = evaluate(place.step, stop)
         if stop.requested and not scores:
             end_early(course, saving, watch, stop)
-        watch.say(watch.spent.told())
+        with watch.spending("saving"):
+            saving.wait()
+        watch.report_spent()
         summaries.hparams(course.config, {f"validation/{name}": value for name, value in scores.items()})
     return scores
 
@@ -213,13 +215,13 @@ def first_pieces(course: Course) -> list[Piece]:
 
 
 def show_samples(course: Course, watch: Watch) -> None:
-    """Shows music that the model makes, and keeps it as MIDI files under samples/."""
+    """Shows music that the model makes, and keeps it as MIDI, picture and sound under samples/."""
+    folder = os.path.join(course.folder, SAMPLES)
     with watch.spending("showing"):
         pieces = samples(course, watch.place.step)
-    watch.show("sample", pieces)
     for number, piece in enumerate(pieces if course.processes.is_chief else ()):
-        path = os.path.join(course.folder, SAMPLES, f"step-{watch.place.step}-{number}.mid")
-        write_atomic(path, write_midi(piece))
+        write_atomic(os.path.join(folder, f"step-{watch.place.step}-{number}.mid"), write_midi(piece))
+    watch.show("sample", pieces, folder)
 
 
 def samples(course: Course, step: int) -> list[Piece]:

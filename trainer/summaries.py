@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from media.render import render
-from media.roll import roll
-from media.storage import cannot_write
+from media.render import render, write_wav
+from media.roll import Image, png_bytes, roll
+from media.storage import cannot_write, write_atomic
 from schemas.errors import StrettoError
 from schemas.feature import Record
 from schemas.music import Piece
@@ -84,28 +84,36 @@ class Summaries:
         row.write(0, *hparams(plain, dict(metrics)), *(scalar(name, value) for name, value in metrics.items()))
         row.close()
 
-    def pieces(self, step: int, name: str, pieces: Sequence[Piece]) -> list[str]:
-        """Piano roll and sound of each piece. Returns a sentence for each that could not be shown."""
+    def pieces(self, step: int, name: str, pieces: Sequence[Piece], folder: str = "") -> list[str]:
+        """Piano roll and sound of each piece, kept in a folder too: `step-2000-0.png`, `step-2000-0.wav`.
+
+        Returns a sentence for each that could not be heard. Raises MachineError where a file cannot be written.
+        """
         failed = []
         for number, piece in enumerate(pieces):
+            picture, sound = roll(piece), np.zeros(0, np.float32)
             try:
-                shown = _shown(f"{name}/{number}", piece)
+                sound = np.asarray(render(piece, RATE, seconds_limit=SECONDS)).mean(axis=1)
             except StrettoError as error:
-                failed.append(f"{name} {number} is not shown: {error}")
-            else:
-                self._train.write(step, *shown)
+                failed.append(f"{name} {number} is not heard: {error}")
+            self._train.write(step, *_shown(f"{name}/{number}", picture, sound))
+            if folder:
+                _keep(os.path.join(folder, f"step-{step}-{number}"), picture, sound)
         return failed
 
 
-def _shown(tag: str, piece: Piece) -> list[Any]:
+def _keep(stem: str, picture: Image, sound: Any) -> None:
+    write_atomic(f"{stem}.png", png_bytes(picture))
+    if len(sound):
+        write_wav(f"{stem}.wav", sound, RATE)
+
+
+def _shown(tag: str, picture: Image, sound: Any) -> list[Any]:
     from tensorboardX.summary import audio, image
 
     # Names of their own: TensorBoard's data server gives a tag to one plugin, and the sound would not be found.
-    found = [image(f"{tag}/roll", roll(piece), dataformats="HWC")]
-    sound = render(piece, RATE, seconds_limit=SECONDS)
-    if len(sound):
-        found.append(audio(f"{tag}/sound", np.asarray(sound).mean(axis=1), RATE))
-    return found
+    found = [image(f"{tag}/roll", picture, dataformats="HWC")]
+    return [*found, audio(f"{tag}/sound", sound, RATE)] if len(sound) else found
 
 
 class EventFile:

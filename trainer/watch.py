@@ -137,12 +137,12 @@ class Watch:
             tell(sentence)
         self.log.write(self.place.step, "said", {"sentence": readable(sentence)})
 
-    def show(self, name: str, pieces: list[Piece]) -> None:
-        """Pieces to be seen and heard in TensorBoard; of several processes the first one shows them."""
+    def show(self, name: str, pieces: list[Piece], folder: str = "") -> None:
+        """Pieces to be seen and heard in TensorBoard, and in a folder; of several processes the first shows them."""
         if not self.course.processes.is_chief:
             return
         with self.spending("showing"):
-            for sentence in self.summaries.pieces(self.place.step, name, pieces):
+            for sentence in self.summaries.pieces(self.place.step, name, pieces, folder):
                 self.say(sentence)
 
     @contextmanager
@@ -219,6 +219,11 @@ class Watch:
         self.summaries.scalars(self.place.step, {**values, "goodput": spent["goodput"]})
         self._progress(values)
         self.pending, self.waited, self.examples, self.since = [], 0.0, 0, time.monotonic()
+
+    def report_spent(self) -> None:
+        """Writes and says where the time went, what came after the last report too."""
+        self.journal.write(self.place.step, "goodput", self.spent.figures())
+        self.say(self.spent.told())
 
     def _rows(self) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in logs.items()} for logs, _ in self.pending]

@@ -126,7 +126,7 @@ def check_first_steps(run, other, before):
 def test_two_processes_make_samples_on_the_way_and_the_first_keeps_them(backend, data, tmp_path):
     train(data, tmp_path / "run", backend, "data=2", 2, "--sample-every", "4", steps=8)
     kept = sorted(path.name for path in (tmp_path / "run/samples").iterdir())
-    assert kept == ["step-4-0.mid", "step-4-1.mid", "step-8-0.mid", "step-8-1.mid"]
+    assert kept == [f"step-{step}-{n}.{kind}" for step in (4, 8) for n in (0, 1) for kind in ("mid", "png", "wav")]
 
 
 @pytest.mark.slow

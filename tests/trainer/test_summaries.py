@@ -1,18 +1,22 @@
 """What TensorBoard is given, read back with TensorBoard's own reader."""
 
+import wave
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from media.roll import roll
 from schemas.representations.events import Events
 from tests.trainer.synthetic import scales
 from trainer import loop
 from trainer.course import Place
 from trainer.data import Reader
 from trainer.devices import Processes
-from trainer.summaries import Summaries, decoded
+from trainer.given import one_note
+from trainer.summaries import RATE, Summaries, decoded
 
 CONFIG = {"name": "tiny", "model": {"layers": 2, "pitch": [1, 2]}, "train": {"batch": 4, "clip": 1.0}}
 
@@ -89,7 +93,7 @@ def test_the_settings_are_there_as_text_and_as_a_row_of_the_table(written):
     assert any("hparams" in path.name for path in (written / "tensorboard" / "train").iterdir())
 
 
-def test_a_piece_that_cannot_be_shown_is_told_and_stops_nothing(tmp_path, monkeypatch):
+def test_a_piece_that_cannot_be_heard_is_seen_all_the_same_and_that_is_told(tmp_path, monkeypatch):
     from schemas.errors import MachineError
     from trainer import summaries as module
 
@@ -99,7 +103,22 @@ def test_a_piece_that_cannot_be_shown_is_told_and_stops_nothing(tmp_path, monkey
     monkeypatch.setattr(module, "render", fail)
     piece = Events(window=64).decode([{"tokens": np.zeros(0, np.uint16), "start_token": 0, "piece_tokens": 0}])
     with Summaries(str(tmp_path), 0) as summaries:
-        assert summaries.pieces(3, "sample", [piece]) == ["sample 0 is not shown: no SoundFont"]
+        failed = summaries.pieces(3, "sample", [piece], str(tmp_path / "samples"))
+    assert failed == ["sample 0 is not heard: no SoundFont"]
+    assert [path.name for path in (tmp_path / "samples").iterdir()] == ["step-3-0.png"]
+    tags = read(tmp_path, "train").Tags()
+    assert tags["images"] == ["sample/0/roll"] and tags["audio"] == []
+
+
+def test_pieces_are_kept_in_a_folder_as_they_are_shown(tmp_path):
+    piece = one_note(60)
+    with Summaries(str(tmp_path), 0) as summaries:
+        assert summaries.pieces(3, "sample", [piece], str(tmp_path / "samples")) == []
+    picture = Image.open(tmp_path / "samples" / "step-3-0.png")
+    assert (np.asarray(picture) == roll(piece)).all()
+    with wave.open(str(tmp_path / "samples" / "step-3-0.wav")) as sound:
+        assert sound.getframerate() == RATE
+        assert np.abs(np.frombuffer(sound.readframes(RATE), "<i2")).max() > 300
 
 
 def test_no_name_serves_two_kinds_or_the_data_server_of_tensorboard_would_show_one_only(written):

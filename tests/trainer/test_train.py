@@ -82,7 +82,11 @@ def metrics(folder, kind):
 def test_a_run_leaves_what_the_documentation_says(finished):
     names = {path.name for path in finished.iterdir()} - {".lock"}
     assert names == {"config.json", "checkpoints", "tensorboard", "metrics.jsonl", "logs", "samples", "COMPLETED"}
-    assert [path.name for path in sorted((finished / "samples").iterdir())] == ["step-40-0.mid", "step-40-1.mid"]
+    kept = {f"step-40-{number}.{kind}" for number in (0, 1) for kind in ("mid", "png", "wav")}
+    assert {path.name for path in (finished / "samples").iterdir()} == kept
+    spent = metrics(finished, "goodput")
+    assert [line["step"] for line in spent] == [10, 20, 30, 40, 40]
+    assert spent[-1]["seconds_evaluating"] > spent[-2]["seconds_evaluating"]
     assert [line["step"] for line in metrics(finished, "train")] == [10, 20, 30, 40]
     assert [line["step"] for line in metrics(finished, "validation")] == [20, 40]
     figures = metrics(finished, "train")[-1]
