@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.documents import parse_json
@@ -123,12 +123,18 @@ def parse_steps(text: str) -> tuple[int, int]:
     return int(first), int(stop)
 
 
-def address_of(text: str) -> tuple[str, int]:
-    """`host:1234` -> ("host", 1234). Raises UsageError for anything else."""
+def address_of(text: str, said_by: str = "--coordinator") -> tuple[str, int]:
+    """`host:1234` -> ("host", 1234), `[::1]:1234` -> ("::1", 1234).
+
+    Raises UsageError for anything else, naming what said it.
+    """
     host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-        raise UsageError(f"--coordinator {text}: write HOST:PORT, such as 10.0.0.2:1234")
-    return host.strip("[]"), int(port)
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not bare or set(bare) & set("[]") or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise UsageError(f"{said_by}: {text!r} is no address: write HOST:PORT, such as 10.0.0.2:1234")
+    if ":" in host and bare == host:
+        raise UsageError(f"{said_by}: {text!r} may mean several addresses: write [{host}]:{port}")
+    return bare, int(port)
 
 
 @dataclass(frozen=True)
@@ -139,11 +145,13 @@ class Processes:
         count: how many there are.
         number: this one's; 0 is the chief, who saves and reports.
         meeting: address where they meet, "" where the cluster's own means are used, or there is one process.
+        said_by: what gave that address, for errors: where it can be changed.
     """
 
     count: int = 1
     number: int = 0
     meeting: str = ""
+    said_by: str = field(default="--coordinator", compare=False)
 
     @property
     def is_chief(self) -> bool:
@@ -182,7 +190,7 @@ def _of_tf_config(text: str) -> Processes:
         raise UsageError(
             f"TF_CONFIG: task is {task}; each process needs type worker and an index 0..{len(workers) - 1}"
         )
-    return Processes(len(workers), task["index"], workers[0])
+    return Processes(len(workers), task["index"], workers[0], "TF_CONFIG")
 
 
 def _read_tf_config(text: str) -> tuple[list[str], dict[str, Any]]:
@@ -201,7 +209,7 @@ def _read_tf_config(text: str) -> tuple[list[str], dict[str, Any]]:
     ):
         raise UsageError("TF_CONFIG: cluster.worker must be a list of addresses, and task a table")
     for worker in workers:
-        address_of(worker)
+        address_of(worker, "TF_CONFIG")
     return workers, task
 
 

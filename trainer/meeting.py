@@ -79,7 +79,7 @@ def dismiss(processes: Processes, seconds: float, reason: str) -> None:
     """What the first process does instead, where there is nothing to do: says so to those who come in time."""
     if not processes.meeting:
         return
-    with _listening(processes.meeting) as server:
+    with _listening(processes) as server:
         came = _gathered(server, processes, Patience(min(seconds, _SECONDS_TO_DISMISS), None))
         _answer(came, {"dismissed": reason})
 
@@ -109,7 +109,7 @@ class Patience:
 
 def _wait(processes: Processes, until: Patience, asked: Asked) -> dict[str, Any]:
     """What all are told, once all have come or the time is over."""
-    with _listening(processes.meeting) as server:
+    with _listening(processes) as server:
         tell(f"waiting at {processes.meeting} for {processes.count - 1} more processes")
         came = _gathered(server, processes, until)
         answer = {
@@ -166,15 +166,22 @@ def _answer(came: Came, answer: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _listening(address: str) -> Iterator[socket.socket]:
+def _listening(processes: Processes) -> Iterator[socket.socket]:
     try:
-        server = socket.create_server(("", address_of(address)[1]))
+        host, port = address_of(processes.meeting, processes.said_by)
+        server = socket.create_server(("", port), **_families(host))
     except OSError as error:
         raise UsageError(
-            f"--coordinator {address}: cannot wait there: {error.strerror}. Choose another port."
+            f"{processes.said_by}: cannot wait at {processes.meeting}: {error.strerror}. Choose another port."
         ) from error
     with server:
         yield server
+
+
+def _families(host: str) -> dict[str, Any]:
+    """Where one listens for those who call `host`: a name may mean an address of either kind to them."""
+    both = not host.replace(".", "").isdecimal() and socket.has_dualstack_ipv6()
+    return {"family": socket.AF_INET6 if both or ":" in host else socket.AF_INET, "dualstack_ipv6": both}
 
 
 # === The others ===

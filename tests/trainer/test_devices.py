@@ -1,6 +1,7 @@
 """Who trains together, and on which devices: what flags and surroundings say, and how processes meet."""
 
 import json
+import re
 import socket
 import threading
 from types import SimpleNamespace
@@ -36,9 +37,17 @@ def test_a_mesh_without_a_number_of_copies_takes_all_devices():
     assert Mesh().fitted(6) == Mesh(6, 1) and Mesh(0, 2).fitted(6) == Mesh(3, 2)
 
 
-@pytest.mark.parametrize(("mesh", "devices"), [(Mesh(4, 1), 3), (Mesh(2, 2), 3), (Mesh(0, 4), 6)])
-def test_a_mesh_that_does_not_fit_the_devices_is_told_with_what_would(mesh, devices):
-    with pytest.raises(UsageError, match=rf"{devices} devices|there are {devices}.*Type --mesh"):
+@pytest.mark.parametrize(
+    ("mesh", "devices", "told"),
+    [
+        (Mesh(4, 1), 3, "asks for 4 devices, and there are 3. Type --mesh data=3,model=1, or less."),
+        (Mesh(2, 2), 3, "asks for 4 devices, and there are 3. Type --mesh data=1,model=2, or less."),
+        (Mesh(1, 8), 3, "asks for 8 devices, and there are 3. Type --mesh data=1,model=3, or less."),
+        (Mesh(0, 4), 6, "does not divide the 6 devices that are there. Type --mesh data=N,model=M with N x M = 6"),
+    ],
+)
+def test_a_mesh_that_does_not_fit_the_devices_is_told_with_what_would(mesh, devices, told):
+    with pytest.raises(UsageError, match=re.escape(told)):
         mesh.fitted(devices)
 
 
@@ -49,7 +58,9 @@ def test_a_mesh_that_does_not_fit_the_devices_is_told_with_what_would(mesh, devi
         ({"processes": 2, "process_id": 0}, "--coordinator"),
         ({"coordinator": "a:1", "processes": 2, "process_id": 2}, "0..1"),
         ({"coordinator": "a", "processes": 2, "process_id": 1}, "HOST:PORT"),
-        ({"coordinator": "a:99999", "processes": 2, "process_id": 1}, "HOST:PORT"),
+        ({"coordinator": "a:99999", "processes": 2, "process_id": 1}, "--coordinator: 'a:99999'.*HOST:PORT"),
+        ({"coordinator": "[::1:5", "processes": 2, "process_id": 1}, "HOST:PORT"),
+        ({"coordinator": "::1:5", "processes": 2, "process_id": 1}, r"write \[::1\]:5"),
         ({"processes": -1}, "--processes"),
         ({"join_seconds": 0}, "--join-seconds"),
     ],
@@ -102,8 +113,9 @@ def test_surroundings_say_who_trains_together_where_no_flag_does(backend, enviro
     ],
 )
 def test_a_tf_config_that_cannot_be_is_refused(environ):
-    with pytest.raises(UsageError, match="TF_CONFIG|HOST:PORT"):
+    with pytest.raises(UsageError, match="^TF_CONFIG") as told:
         processes_of(Launch(), "tensorflow", environ)
+    assert "--coordinator" not in str(told.value)  # which TensorFlow refuses
 
 
 def test_every_row_of_a_batch_is_read_by_one_process():
@@ -200,11 +212,27 @@ def test_strangers_who_call_are_sent_away(address):
     stranger.join()
 
 
-def test_an_address_that_is_taken_is_told():
+def test_an_address_that_is_taken_is_told_with_where_it_comes_from():
     with socket.create_server(("", 0)) as server:
         port = server.getsockname()[1]
-        with pytest.raises(UsageError, match=f"--coordinator 127.0.0.1:{port}: cannot wait there"):
-            meet(Processes(2, 0, f"127.0.0.1:{port}"), 1, SAME)
+        [worker, *_] = workers = [f"127.0.0.1:{port}", "b:2"]
+        environ = tf_config(cluster={"worker": workers}, task={"type": "worker", "index": 0})
+        for said_by, processes in (
+            ("--coordinator", Processes(2, 0, worker)),
+            ("TF_CONFIG", processes_of(Launch(), "tensorflow", environ)),
+        ):
+            with pytest.raises(UsageError, match=f"^{said_by}: cannot wait at {worker}"):
+                meet(processes, 1, SAME)
+
+
+@pytest.mark.parametrize("host", ["[::1]", "localhost"])
+def test_processes_meet_at_an_address_of_the_sixth_version_and_at_a_name(host):
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+            port = server.getsockname()[1]
+    except OSError as error:
+        pytest.skip(f"no IPv6 loopback on this machine: {error}")
+    assert meeting(f"{host}:{port}", 2, {0: SAME, 1: SAME}) == {0: "", 1: ""}
 
 
 @pytest.mark.parametrize("last", [1, 2])
