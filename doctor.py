@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from schemas.errors import MachineError, MissingExtra
 from schemas.settings import setting
-from trainer.accelerators import gpus
+from trainer.accelerators import answer, gpus, start, tpu_sign
 
 MODULES = {
     "apache_beam": ("pipelines", "apache-beam"),
@@ -49,7 +50,12 @@ SOUNDFONTS = (
     "/usr/share/sounds/sf2/default-GM.sf2",
     "/usr/share/soundfonts/default.sf2",
 )
-JAX_SECONDS = 4.0
+JAX_SECONDS, TRIAL_SECONDS = 4.0, 120.0
+JAX_DEVICES = "import jax; print(jax.__version__, *(f'{d.platform} {d.device_kind}' for d in jax.devices()), sep='\\n')"
+JAX_BY_HAND = "try it by hand: python -c 'import jax; jax.devices()'"
+IN_USE = re.compile("already in use|in use by|resource busy|devices are busy", re.IGNORECASE)
+"""What libtpu and CUDA say while another process, a training, has a device that only one may have."""
+
 ENOUGH_DISK_GB, ENOUGH_MEMORY_GB = 5.0, 4.0
 
 TRIALS = {
@@ -165,48 +171,48 @@ def memory() -> Check:
 
 
 def accelerator() -> Check:
-    """GPUs that the driver shows; whether a backend reaches them is what --deep tries."""
-    try:
-        found = gpus()
-    except MachineError as error:
-        return Check("accelerator", "note", str(error), "look at the driver: nvidia-smi")
-    if found:
-        return Check("accelerator", "ok", "; ".join(f"{gpu.name}, {gpu.memory}" for gpu in found))
+    """What drivers and buses show; whether a backend reaches it is what --deep tries."""
+    seen = gpus()
+    if seen.trouble:
+        return Check("accelerator", "note", seen.trouble, "look at the driver: nvidia-smi")
+    if seen.found:
+        return Check("accelerator", "ok", "; ".join(f"{gpu.name}, {gpu.memory}" for gpu in seen.found))
+    if sign := tpu_sign():
+        return Check("accelerator", "ok", sign)
     if shutil.which("nvidia-smi"):
         return Check("accelerator", "note", "nvidia-smi shows no GPU", "look at the driver: nvidia-smi")
     return Check("accelerator", "note", "no nvidia-smi: training runs on the CPU")
 
 
 class JaxDevices:
-    """What JAX sees, asked in a process of its own while the rest is looked at: only it knows of TPUs."""
+    """What JAX sees, asked in a process of its own while the rest is looked at: only it knows whether TPUs answer."""
 
     def __init__(self) -> None:
-        program = (
-            "import jax; print(jax.__version__, *(f'{d.platform} {d.device_kind}' for d in jax.devices()), sep='\\n')"
-        )
         # A GPU's memory may be in use by a training: ask for none of it.
         environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "2"}
         self._until = time.monotonic() + JAX_SECONDS
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-        )
+        self._process = start([sys.executable, "-c", JAX_DEVICES], environment)
 
     def check(self) -> Check:
         """What it answered within a few seconds."""
+        name = "JAX's devices"
         try:
-            out, err = self._process.communicate(timeout=max(0.1, self._until - time.monotonic()))
+            code, out, err = answer(self._process, max(0.1, self._until - time.monotonic()))
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.communicate()
-            return Check(
-                "JAX's devices", "note", f"no answer in {JAX_SECONDS:g} s", "wait for it: stretto doctor --deep"
-            )
-        if self._process.returncode:
-            last = (err.strip().splitlines() or [f"ended with {self._process.returncode}"])[-1]
-            return Check("JAX's devices", "fault", last, "try it by hand: python -c 'import jax; jax.devices()'")
+            return Check(name, "note", f"no answer in {JAX_SECONDS:g} s", "wait for it: stretto doctor --deep")
+        if code:
+            return failed(name, code, err, JAX_BY_HAND)
         _, *found = out.split("\n")
         kinds = Counter(filter(None, found))
-        return Check("JAX's devices", "ok", ", ".join(f"{count} x {kind}" for kind, count in kinds.items()))
+        return Check(name, "ok", ", ".join(f"{count} x {kind}" for kind, count in kinds.items()))
+
+
+def failed(name: str, code: int, err: str, by_hand: str) -> Check:
+    """A fault with the last words of a program, but a note where another one has the device."""
+    last = (err.strip().splitlines() or [f"ended with {code}"])[-1]
+    if IN_USE.search(err):
+        return Check(name, "note", f"in use by another process: {last}", "wait until that one has ended")
+    return Check(name, "fault", last, by_hand)
 
 
 def extras() -> Iterator[Check]:
@@ -263,16 +269,12 @@ def clashes() -> Iterator[Check]:
 
 def trial(backend: str) -> Check:
     """One matrix product on a backend's default device, in a process of its own because a broken driver may kill it."""
+    name, by_hand = f"trial {backend}", f"try it by hand: python -c 'import {backend}'"
     try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", TRIALS[backend]], capture_output=True, text=True, timeout=120
-        )
+        code, out, err = answer(start([sys.executable, "-P", "-c", TRIALS[backend]]), TRIAL_SECONDS)
     except subprocess.TimeoutExpired:
-        return Check(f"trial {backend}", "fault", "no answer in 120 s", f"try it by hand: python -c 'import {backend}'")
-    if done.returncode == 0:
-        return Check(f"trial {backend}", "ok", done.stdout.strip())
-    last = (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1]
-    return Check(f"trial {backend}", "fault", last, f"try it by hand: python -c 'import {backend}'")
+        return Check(name, "fault", f"no answer in {TRIAL_SECONDS:g} s", by_hand)
+    return failed(name, code, err, by_hand) if code else Check(name, "ok", out.strip())
 
 
 def installed(module: str) -> bool:
