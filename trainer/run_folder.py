@@ -69,19 +69,29 @@ def with_defaults(config: Config) -> Config:
 
 
 def finished(output: str, steps: int) -> bool:
-    """Whether the run has made this many steps already, and what it made is there; else its mark is taken away."""
+    """Whether the run has made this many steps already, and what it made is there; else its mark is taken away.
+
+    Raises InputError where the mark is none.
+    """
+    if is_finished(output, steps):
+        return True
     path = os.path.join(output, COMPLETED)
     if not os.path.exists(path):
         return False
-    done = read_completed(output)["step"]
-    newest, skipped = Checkpoints(output).newest()
-    if done >= steps and newest == done:
-        return True
-    if done >= steps:
+    if read_completed(output)["step"] >= steps:
+        skipped = Checkpoints(output).newest()[1]
         for sentence in (f"{output} was finished, but its last checkpoint is not whole any more", *skipped):
             tell(sentence)
     os.remove(path)
     return False
+
+
+def is_finished(output: str, steps: int) -> bool:
+    """The same, and only looks: for processes that do not own the folder. Raises InputError where the mark is none."""
+    if not os.path.exists(os.path.join(output, COMPLETED)):
+        return False
+    done = read_completed(output)["step"]
+    return done >= steps and Checkpoints(output).newest()[0] == done
 
 
 def read_completed(output: str) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from media.storage import write_atomic
-from schemas.errors import Interrupted, StoppedByHand, UsageError
+from schemas.errors import Interrupted, StoppedByHand, StrettoError, UsageError
 from schemas.feature import features_to_json
 from schemas.hashing import canonical_json, fingerprint
 from schemas.manifest import Manifest, read_manifest
@@ -23,13 +24,14 @@ from trainer.devices import Launch, Processes, check_batch, parse_mesh, parse_st
 from trainer.fitting import check_needs
 from trainer.heaps import limit_heaps
 from trainer.loaded import build_model, read_config
-from trainer.meeting import Asked, Dismissed, dismiss, meet
+from trainer.meeting import Asked, Dismissed, dismiss, meet, refuse
 from trainer.redraw import features_seen, readers
 from trainer.run_folder import (
     COMPLETED,
     Changes,
     Config,
     finished,
+    is_finished,
     locked,
     make_folder,
     prepare_folder,
@@ -68,9 +70,8 @@ def train(
     if dry_run:
         print(json.dumps({"output": output, **job.config}, indent=1))
     elif job.processes.is_chief:
-        make_folder(output)
-        with locked(output):
-            lead(job)
+        with in_folder(job) as (changes, done):
+            lead(job, changes, done)
             print_result(output, as_json)
     else:
         train_along(job)
@@ -120,20 +121,42 @@ def prepared(run: Run, data: str, output: str, launch: Launch) -> Job:
     return Job(run, manifest, data, output, config, processes, launch, began)
 
 
-def lead(job: Job) -> None:
+@contextmanager
+def in_folder(job: Job) -> Iterator[tuple[Changes, bool]]:
+    """Makes, locks and prepares the run's folder: what is to change in its run, and whether that is finished.
+
+    Raises what `make_folder`, `locked`, `prepare_folder` and `finished` do, once the other processes are told.
+    """
+    with ExitStack() as held:
+        try:
+            make_folder(job.output)
+            held.enter_context(locked(job.output))
+            found = prepare_folder(job.output, job.config), finished(job.output, job.run.settings.steps)
+        except StrettoError as error:
+            held.close()  # telling takes a while, and whoever corrects the command meanwhile should find it free
+            refuse(job.processes, job.launch.join_seconds, error)
+            raise
+        yield found
+
+
+def lead(job: Job, changes: Changes, done: bool) -> None:
     """What the first process does, alone in the run's folder: trains, unless the run is finished, and marks its end."""
-    changes, steps = prepare_folder(job.output, job.config), job.run.settings.steps
-    if finished(job.output, steps):
+    steps = job.run.settings.steps
+    if done:
         say_without_effect(job.output, steps, changes)
         if job.processes.count > 1:
             dismiss(job.processes, job.launch.join_seconds, f"{job.output} is finished")
         return
-    done = {"step": steps, "validation": dict(in_company(job, changes))}
-    write_atomic(os.path.join(job.output, COMPLETED), json.dumps(done, indent=1).encode())
+    reached = {"step": steps, "validation": dict(in_company(job, changes))}
+    write_atomic(os.path.join(job.output, COMPLETED), json.dumps(reached, indent=1).encode())
 
 
 def train_along(job: Job) -> None:
     """What every process but the first does: it neither prepares the folder nor writes what came out."""
+    # Where there is no address to be told at, the first process ends without a word to the others.
+    if not job.processes.meeting and is_finished(job.output, job.run.settings.steps):
+        tell(f"{job.output} is finished")
+        return
     try:
         in_company(job, {})
     except Dismissed as reason:
@@ -194,7 +217,7 @@ def connect(job: Job, stop: Stop) -> Any:
     settings, processes, mesh = job.run.settings, job.processes, parse_mesh(job.run.settings.mesh)
     asked = asked_of(job) if processes.count > 1 else None
     if asked is not None:
-        meet(processes, job.launch.join_seconds, asked, stop)
+        meet(processes, job.launch.join_seconds, asked, stop, job.output)
     set_backend(settings.backend)
     current().prepare(settings.deterministic, mesh, processes)
     current().join(processes, job.launch.join_seconds)
