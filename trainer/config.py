@@ -20,9 +20,8 @@ SCHEDULES = ("rsqrt", "cosine", "constant")
 ON_CORRUPT = ("fail", "skip")
 _MOST_SEMITONES = 127
 
-CHANGEABLE = frozenset(
-    {"steps", "batch", "mesh", "checkpoint_every", "sample_every", "log_every", "keep", "keep_every", "on_corrupt"}
-)
+_MORE_OR_LESS = ("steps", "batch", "accumulate", "remat", "mesh", "checkpoint_every", "sample_every", "log_every")
+CHANGEABLE = frozenset({*_MORE_OR_LESS, "keep", "keep_every", "on_corrupt"})
 """Settings that a run may be continued with other values of; `steps` may only grow."""
 
 
@@ -80,7 +79,7 @@ class TrainSettings:
     keep: int = setting(3, help="newest checkpoints that are kept, beside the best one")
     keep_every: int = setting(0, help="steps between checkpoints that are kept for good; 0 keeps none so")
     evaluate_examples: int = setting(0, help="validation examples scored before each checkpoint; 0 takes all")
-    sample_every: int = setting(0, help="steps between samples in TensorBoard; 0 makes none")
+    sample_every: int = setting(0, help="steps between samples in TensorBoard and samples/; 0 makes none")
     log_every: int = setting(50, help="steps between lines in metrics.jsonl and points in TensorBoard")
 
     def __post_init__(self) -> None:

@@ -161,12 +161,12 @@ def save(course: Course, saving: Saving, place: Place, score: float | None) -> N
         MachineError: an earlier one could not be written, because the disk is full or fails.
     """
     saving.wait()
-    checkpoints = saving.checkpoints
-    # What lies divided over several processes can only be put together by all of them.
-    weights, optimiser = (current().values(variables) for variables in parts(course.update))
-    saved_already = place.step in checkpoints.steps() and not checkpoints.fault(place.step)
-    if saved_already or not course.processes.is_chief:
+    if not course.processes.is_chief:
         return
+    checkpoints = saving.checkpoints
+    if place.step in checkpoints.steps() and not checkpoints.fault(place.step):
+        return
+    weights, optimiser = (current().values(variables) for variables in parts(course.update))
     logs = {name: float(value) for name, value in place.logs.items()}
     saved = Saved(
         place.step, place.position, course.manifest.fingerprint, fingerprint(dict(course.config)), score, logs

@@ -39,7 +39,7 @@ def preparing(manifest: Manifest, remedies: str) -> str:
 
     Settings of its representation are kept, unless the flags name another representation.
     """
-    changed = dict(re.findall(r"--(?:no-)?([a-z-]+)[ =]?([^ ]*)", remedies))
+    changed = dict(re.findall(r"--(?:no-)?([a-z-]+)(?:[ =](?!--)([^ ]+))?", remedies))
     kept = {}
     own = manifest.representation
     if own in REPRESENTATIONS and changed.get("representation", own) == own:

@@ -13,7 +13,7 @@ import numpy as np
 
 from media.midi import write_midi
 from media.storage import write_atomic
-from schemas.errors import Interrupted, StoppedByHand, StrettoError
+from schemas.errors import Interrupted, MachineError, StoppedByHand, StrettoError
 from schemas.music import Piece
 from schemas.naming import readable
 from trainer.backends import current
@@ -53,6 +53,8 @@ def loop(course: Course, asked: Stopping) -> Mapping[str, float]:
         except StrettoError:
             raise
         except Exception as failed:
+            if current().is_out_of_memory(failed):
+                raise no_room(course, checkpoints, failed) from failed
             if course.processes.count == 1 or not current().is_lost_peer(failed):
                 raise
             saving.wait()
@@ -60,15 +62,28 @@ def loop(course: Course, asked: Stopping) -> Mapping[str, float]:
     raise error
 
 
+def no_room(course: Course, checkpoints: Checkpoints, failed: Exception) -> MachineError:
+    """The error of a device whose memory is too small, with what needs less and may be changed."""
+    settings = course.run.settings
+    less = [f"--accumulate {2 * settings.accumulate}"] if settings.batch % (2 * settings.accumulate) == 0 else []
+    less += ["--remat"] if course.run.task.in_blocks and not settings.remat else []
+    less += ["--precision mixed_bfloat16"] if settings.precision == "float32" and not checkpoints.steps() else []
+    remedy = f"Type the same command with {' or '.join([*less, 'a smaller --batch'])}"
+    return MachineError(f"{course.folder}: the device has too little memory. {remedy}. ({_first_line(failed)})")
+
+
 def lost(course: Course, checkpoints: Checkpoints, place: Place, failed: Exception) -> Interrupted:
     """The error of a process that is left alone: it cannot save, because it may be in the middle of a step."""
     newest = max(checkpoints.steps(), default=None)
     saved = "nothing is saved yet" if newest is None else f"step {newest} is saved"
-    reason = readable((str(failed).strip().splitlines() or [type(failed).__name__])[0][:200])
     return Interrupted(
         f"{course.folder}: another process was lost after step {place.step}; {saved}. Start all of them again with the "
-        f"same command: they continue from there. ({reason})"
+        f"same command: they continue from there. ({_first_line(failed)})"
     )
+
+
+def _first_line(failed: Exception) -> str:
+    return readable((str(failed).strip().splitlines() or [type(failed).__name__])[0][:200])
 
 
 def run(course: Course, saving: Saving, place: Place, told: list[str], stop: Together) -> Mapping[str, float]:
@@ -80,7 +95,7 @@ def run(course: Course, saving: Saving, place: Place, told: list[str], stop: Tog
         batches = stack.enter_context(stream(course, place))
         watch = Watch(course, place, summaries)
         begin(course, watch, told)
-        watch.spent.started()
+        watch.started()
         profile = stack.enter_context(Profile(course.reports, course.profile, watch.say))
         while place.step < settings.steps:
             if stop.requested:
@@ -95,11 +110,11 @@ def run(course: Course, saving: Saving, place: Place, told: list[str], stop: Tog
             if is_time(place.step, settings.sample_every, settings.steps) and not stop.requested:
                 show_samples(course, watch)
         if not scores:  # an earlier process ended between its last checkpoint and the end
-            scores = evaluate(place.step, stop)
+            scores = score(watch, evaluate, stop)
         if stop.requested and not scores:
             end_early(course, saving, watch, stop)
         with watch.spending("saving"):
-            saving.wait()
+            settle(course, saving)
         watch.report_spent()
         summaries.hparams(course.config, {f"validation/{name}": value for name, value in scores.items()})
     return scores
@@ -120,12 +135,47 @@ def one_step(
 def keep(course: Course, saving: Saving, watch: Watch, evaluate: Any, stop: Together) -> Mapping[str, float]:
     """Reports, scores the validation split and begins to save. Returns the scores."""
     watch.report()
-    with watch.spending("evaluating"):
-        scores = evaluate(watch.place.step, stop)
-    watch.report_scores(scores)
+    scores = score(watch, evaluate, stop)
     with watch.spending("saving"):
         save(course, saving, watch.place, scores.get("loss"))
     return scores
+
+
+def score(watch: Watch, evaluate: Any, stop: Together) -> Mapping[str, float]:
+    """Scores the validation split, and reports that."""
+    with watch.spending("evaluating"):
+        scores: Mapping[str, float] = evaluate(watch.place.step, stop)
+    watch.report_scores(scores)
+    return scores
+
+
+def settle(course: Course, saving: Saving) -> None:
+    """Waits until the last checkpoint is written, in every process: one that left earlier would count as lost.
+
+    Raises MachineError in each where the first process, which writes it, could not.
+    """
+    failed = None
+    try:
+        saving.wait()
+    except MachineError as error:
+        failed = error
+    everywhere = all_say(course, failed is None)
+    if failed is not None:
+        raise failed
+    if not everywhere:
+        raise MachineError(f"{course.folder}: process 0 could not write the last checkpoint, and says why")
+
+
+def all_say(course: Course, yes: bool) -> bool:
+    """Whether all processes of a run say yes; each waits for all others."""
+    if course.processes.count == 1:
+        return yes
+    from keras import ops
+
+    devices, batch = course.update.devices, course.run.settings.batch
+    own = np.full(len(range(batch)[course.processes.rows(batch)]), yes, np.float32)
+    count = devices.compile_sums(course.update.model, lambda said: {"yes": ops.sum(said["yes"])})
+    return float(count(devices.batch({"yes": own}))["yes"]) == batch
 
 
 def is_time(step: int, every: int, steps: int) -> bool:
@@ -160,7 +210,7 @@ def end_early(course: Course, saving: Saving, watch: Watch, stop: Together) -> N
     watch.check()
     with watch.spending("saving"):
         save(course, saving, watch.place, None)
-        saving.wait()
+        settle(course, saving)
     watch.report()
     raise stopped(course, watch.place, stop)
 

@@ -172,7 +172,7 @@ class Watch:
             self.spent.add("compiling", seconds)
             self.since += seconds
             if count:
-                why = changed_shapes(self.shapes, shapes) or "the batch has the shapes it had"
+                why = changed_shapes(self.shapes, shapes) or "not for the batch, whose shapes are as they were"
                 self.say(f"step {self.place.step}: compiled again, which took {seconds:.1f} s: {why}")
         self.shapes = shapes
 
@@ -219,6 +219,11 @@ class Watch:
         self.summaries.scalars(self.place.step, {**values, "goodput": spent["goodput"]})
         self._progress(values)
         self.pending, self.waited, self.examples, self.since = [], 0.0, 0, time.monotonic()
+
+    def started(self) -> None:
+        """The steps begin: what was spent until now is written, so that a process killed soon is not forgotten."""
+        self.spent.started()
+        self.journal.write(self.place.step, "goodput", self.spent.figures())
 
     def report_spent(self) -> None:
         """Writes and says where the time went, what came after the last report too."""

@@ -72,6 +72,18 @@ def test_a_process_goes_on_with_the_seconds_of_those_before_it(clock):
     assert found["goodput"] == pytest.approx(40 / 42)
 
 
+def test_a_process_that_is_killed_before_its_first_report_leaves_what_was_lost_before_it(clock):
+    first = line(20, steps=40.0, starting=5.0)
+    clock.now = 110.0
+    second = Spent(100.0, [first], step=10)
+    second.started()
+    written = {"step": 10, **second.figures()}  # the line of step 20 is cut off by then
+    clock.now = 130.0
+    third = Spent(125.0, [line(10, steps=20.0, starting=5.0), written], step=10)
+    found = third.figures()
+    assert found["seconds_redone"] == pytest.approx(40) and found["seconds_starting"] == pytest.approx(15)
+
+
 def test_lines_that_are_none_of_ours_are_passed_over():
     assert carried([{"step": 3, "seconds_steps": "many"}, {"step": 4}], 4) == dict.fromkeys((STEPS, *LOST), 0.0)
 

@@ -15,13 +15,14 @@ import ctypes, os, sys, tempfile, threading
 from trainer.heaps import limit_heaps
 if sys.argv[1] == "limited":
     assert limit_heaps({})
-library, meet = ctypes.CDLL(None), threading.Barrier(64)
+count = 4 * max(2, os.cpu_count())
+library, meet = ctypes.CDLL(None), threading.Barrier(count)
 library.malloc.restype = ctypes.c_void_p
 def work():
     meet.wait()
     library.malloc(1000)
     meet.wait()
-threads = [threading.Thread(target=work) for _ in range(64)]
+threads = [threading.Thread(target=work) for _ in range(count)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 library.fopen.restype, library.fopen.argtypes = ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_char_p]
@@ -41,7 +42,7 @@ def test_threads_share_as_many_heaps_as_there_are_cores() -> None:
 
 
 def counted(how: str) -> tuple[int, int]:
-    """Heaps of a process with 64 threads, and its cores."""
+    """Heaps of a process with four threads for each core, and its cores."""
     done = subprocess.run([sys.executable, "-c", _COUNTED, how], capture_output=True, text=True, check=True)
     heaps, cores = map(int, done.stdout.split())
     return heaps, cores

@@ -15,8 +15,9 @@ import pytest
 from schemas.errors import Interrupted, MachineError, StoppedByHand
 from tests.trainer.synthetic import scales
 from tests.trainer.test_train import command
-from trainer import divergence, loop
+from trainer import course, divergence, loop
 from trainer.checkpoint import Checkpoints
+from trainer.config import TrainSettings
 from trainer.course import Place
 from trainer.devices import Processes
 from trainer.saving import Saving
@@ -133,8 +134,7 @@ def made(monkeypatch, tmp_path):
 
         look_at = record = report_scores = check
         stepping = spending = waiting
-        say = check
-        spent = SimpleNamespace(started=lambda: None, told=lambda: "")
+        say = started = report_spent = check
 
     def advance(course, place, batch, rate, stop):
         place.step, place.position = place.step + 1, place.position + 4
@@ -151,8 +151,9 @@ def made(monkeypatch, tmp_path):
         learning_rate=1.0, evaluate_examples=0,
     )  # fmt: skip
     done.course = SimpleNamespace(
-        run=SimpleNamespace(settings=settings), folder=str(tmp_path), reports=str(tmp_path), config={}, profile=(0, 0)
-    )
+        run=SimpleNamespace(settings=settings), folder=str(tmp_path), reports=str(tmp_path), config={}, profile=(0, 0),
+        processes=Processes(),
+    )  # fmt: skip
     return done
 
 
@@ -201,6 +202,71 @@ def test_scoring_gives_up_between_two_batches():
         processes=Processes(),
     )
     assert loop.make_evaluate(course)(3, Together(asked, Processes())) == {} and read == [0, 1, 2]
+
+
+# === Several processes at the end ===
+
+
+def course_of(count, number, others):
+    """A course of so many processes; of a batch of 4 the rows of the others say `others`."""
+    share = 4 // count
+
+    def compile_sums(model, function):
+        return lambda rows: {"yes": float(rows["yes"].sum()) + others * share * (count - 1)}
+
+    devices = SimpleNamespace(compile_sums=compile_sums, batch=lambda rows: rows)
+    return SimpleNamespace(
+        folder="run",
+        processes=Processes(count, number),
+        run=SimpleNamespace(settings=SimpleNamespace(batch=4)),
+        update=SimpleNamespace(model=None, devices=devices),
+    )
+
+
+class Writing:
+    def __init__(self, error=None):
+        self.error = error
+
+    def wait(self):
+        if self.error:
+            raise self.error
+
+
+def test_no_process_ends_where_the_first_one_could_not_write_the_last_checkpoint():
+    loop.settle(course_of(2, 1, others=1), Writing())
+    with pytest.raises(MachineError, match="run: process 0 could not write the last checkpoint"):
+        loop.settle(course_of(2, 1, others=0), Writing())
+    with pytest.raises(MachineError, match="disk is full"):
+        loop.settle(course_of(2, 0, others=1), Writing(MachineError("disk is full")))
+    with pytest.raises(MachineError, match="disk is full"):
+        loop.settle(course_of(1, 0, others=0), Writing(MachineError("disk is full")))
+
+
+def test_only_the_first_process_copies_what_is_saved():
+    saved = []
+    saving = SimpleNamespace(wait=lambda: saved.append("waited"))
+    course.save(SimpleNamespace(processes=Processes(2, 1)), saving, Place(4, 16), None)
+    assert saved == ["waited"]
+
+
+# === A device that is too small ===
+
+
+@pytest.mark.parametrize(
+    ("settings", "saved", "remedy"),
+    [
+        ({}, [], "--accumulate 2 or --remat or --precision mixed_bfloat16 or a smaller --batch"),
+        ({"accumulate": 4, "remat": True}, [], "--precision mixed_bfloat16 or a smaller --batch"),
+        ({"precision": "mixed_bfloat16"}, [20], "--accumulate 2 or --remat or a smaller --batch"),
+        ({}, [20], "--accumulate 2 or --remat or a smaller --batch"),
+    ],
+)
+def test_a_device_without_room_is_told_with_what_needs_less_and_may_be_changed(settings, saved, remedy):
+    run = SimpleNamespace(settings=TrainSettings(batch=4, **settings), task=SimpleNamespace(in_blocks=True))
+    full = SimpleNamespace(folder="run", run=run)
+    error = loop.no_room(full, SimpleNamespace(steps=lambda: saved), RuntimeError("RESOURCE_EXHAUSTED: 9 GB\nmore"))
+    assert error.exit_code == 4
+    assert str(error).endswith(f"Type the same command with {remedy}. (RESOURCE_EXHAUSTED: 9 GB)")
 
 
 # === Going back, where it diverged ===

@@ -85,7 +85,7 @@ def test_a_run_leaves_what_the_documentation_says(finished):
     kept = {f"step-40-{number}.{kind}" for number in (0, 1) for kind in ("mid", "png", "wav")}
     assert {path.name for path in (finished / "samples").iterdir()} == kept
     spent = metrics(finished, "goodput")
-    assert [line["step"] for line in spent] == [10, 20, 30, 40, 40]
+    assert [line["step"] for line in spent] == [0, 10, 20, 30, 40, 40]
     assert spent[-1]["seconds_evaluating"] > spent[-2]["seconds_evaluating"]
     assert [line["step"] for line in metrics(finished, "train")] == [10, 20, 30, 40]
     assert [line["step"] for line in metrics(finished, "validation")] == [20, 40]

@@ -12,6 +12,7 @@ Both offer the same functions, so that everything else is written once:
     recomputed(fn, variables, *inputs)     inside a step: `fn(*inputs)`, computed again for the gradient instead of kept
     join(processes, seconds)               meets the other processes, before anything is asked of a device
     has_fused_attention()                  whether attention without a bias may be one kernel
+    is_out_of_memory(error)                whether a step failed because the device has no room
     is_lost_peer(error)                    whether a step failed because another process is gone
     start_profile(folder), stop_profile()  for TensorBoard's profile plugin
     peak_memory()                          most bytes in use on a device, where it tells

@@ -24,7 +24,12 @@ from trainer.devices import AXES, Mesh, Processes
 
 Tensor = Any
 Array = np.ndarray[Any, Any]
-_LOST = re.compile(r"^(UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED)|gloo|nccl|connection|heartbeat", re.IGNORECASE)
+_LOST = re.compile(
+    r"^(UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED)|heartbeat|closed by peer|reset by peer|"
+    r"connection (reset|closed|refused)|broken pipe|timed out waiting|ncclRemoteError",
+    re.IGNORECASE,
+)
+"""What XLA, gloo and NCCL say of a process that is gone; of other faults of theirs the text is shown."""
 
 
 def prepare(deterministic: bool, mesh: Mesh | None = None, processes: Processes | None = None) -> None:
@@ -32,9 +37,9 @@ def prepare(deterministic: bool, mesh: Mesh | None = None, processes: Processes 
 
     The latter only where the mesh asks for several: to try one, not to be faster.
     """
-    if mesh and mesh.data * mesh.model > 1:
+    if mesh and (devices := max(1, mesh.data) * mesh.model) > 1:
         count = processes.count if processes else 1
-        jax.config.update("jax_num_cpu_devices", max(1, mesh.data * mesh.model // count))
+        jax.config.update("jax_num_cpu_devices", max(1, devices // count))
     if deterministic:
         # Read once, when the first device is asked for: asking first whether there is a GPU would be too late.
         os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
@@ -258,17 +263,16 @@ def same_everywhere(text: str) -> bool:
 
 
 def whole(array: Any) -> Array:
-    """An array that may lie on devices of several processes, as NumPy; all of them must ask.
+    """An array that may lie on devices of several processes, as NumPy, put together on the host.
 
-    It is put together on the host. Only where a process has not all of its parts does each device get the whole.
+    Every process has all parts of one copy of the model (`check_batch`), so none has to ask another. Raises ValueError
+    where that is not so.
     """
     if not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated:
         return np.asarray(array)
     parts = {str(shard.index): shard for shard in array.addressable_shards}.values()
     if sum(shard.data.size for shard in parts) < array.size:
-        from jax.experimental import multihost_utils
-
-        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+        raise ValueError(f"{array.shape}: lies divided over several processes")
     found = np.empty(array.shape, array.dtype)
     for shard in parts:
         found[shard.index] = shard.data
@@ -283,6 +287,11 @@ def has_fused_attention() -> bool:
 def is_lost_peer(error: Exception) -> bool:
     """Whether an error of a step, where several processes compute it, says that another one is gone."""
     return isinstance(error, jax.errors.JaxRuntimeError) and _LOST.search(str(error)) is not None
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that the device has no room."""
+    return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
 
 
 def start_profile(folder: str) -> None:

@@ -217,6 +217,11 @@ def is_lost_peer(error: Exception) -> bool:
     return isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError))
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that the device has no room."""
+    return isinstance(error, tf.errors.ResourceExhaustedError)
+
+
 def start_profile(folder: str) -> None:
     """Begins to write down what devices and host do."""
     tf.profiler.experimental.start(folder)
