@@ -1,28 +1,33 @@
 """What an accelerator is asked for, unattended and in a call that ends in time: speed with its profile, or four models.
 
     python benchmarks/one_call.py speed --output OUT [--peer PYTHON] [--seconds 500]
-        [--size base] [--window 2048] [--batch 16] [--precision mixed_bfloat16] [--peak 989e12]
+        [--size base] [--window 2048] [--batch 16] [--precision mixed_bfloat16] [--peak FLOP/S]
     python benchmarks/one_call.py music --output OUT --data DATASET [--seconds 500]
         [--size small] [--window 2048] [--batch 16] [--precision mixed_bfloat16] [--train-seconds 80]
 
 speed: `train_step.py` with rotary positions beside PyTorch, profiled, then with relative ones; a batch that the device
-has no room for is halved. music: each of four families is trained for as many steps as fill its seconds (a short run
-before tells how many), evaluated on validation and test, and sampled; where time is left, the best one is trained
-longer. DATASET holds whole pieces of events in their own keys (`stretto prepare maestro … --window 0`): windows and
-keys are drawn anew. JAX; each part has a file of its own in OUT, written as soon as it is known, and what failed says
-why: nothing waits for a person. With --size tiny, a short window and few seconds all of it runs on a CPU.
+has no room for is halved, a peer that fails is left out. --peak, for the MFU, is 989e12 (an H200) in bfloat16; in
+float32 there is none unless it is given. music: each of four families is trained for as many steps as fill its seconds
+(a short run before tells how many), evaluated on validation and test, and sampled; where time is left, the best one is
+trained longer. DATASET holds whole pieces of events in their own keys (`stretto prepare maestro … --window 0`): windows
+and keys are drawn anew. JAX; each part has a file of its own in OUT, written as soon as it is known, and what failed
+says why: nothing waits for a person. With --size tiny, a short window and few seconds all of it runs on a CPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import wave
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,29 +38,60 @@ FAMILIES = ("music-transformer-rotary", "music-transformer", "transformer", "per
 SIZED = FAMILIES[:1]
 """Those that come in several sizes; the others have the published one only."""
 STEPS_BEFORE = 30
-SHARE_OF_REST = (
-    0.6  # of the seconds that are left for a family, those that it may train; the rest is compiling and more
-)
+SHARE_OF_REST = 0.6
+"""Of the seconds left for a family, those that it may train; the rest is compiling and more."""
+RESERVE = 3.0
+"""Seconds at the end for killing what is not done, and for writing."""
+SECONDS_TO_DIE = 1.0
+PEER_ENDED = "the PyTorch decoder ended with"
+"""How `train_step.py` says that not it failed but its peer."""
+PEAKS = {"mixed_bfloat16": 989e12, "float32": 0.0}
 
 
 class Clock:
     """How many seconds are left until everything must have ended."""
 
     def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
+        self._end = time.monotonic() + seconds - RESERVE
 
     def left(self) -> float:
-        """At least one, so that what is begun too late fails by its time limit."""
-        return max(1.0, self._end - time.monotonic())
+        """Never below 0."""
+        return max(0.0, self._end - time.monotonic())
 
 
 def run(words: Sequence[str], seconds: float) -> tuple[str, str]:
-    """Output of a Python program of this tree, and what went wrong: "" where nothing did."""
-    try:
-        done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        return "", f"{' '.join(words[:3])}: not done after {seconds:.0f} s"
-    return done.stdout, "" if done.returncode == 0 else f"exit code {done.returncode}: {done.stderr[-2000:]}"
+    """Output of a Python program of this tree, and what went wrong: "" where nothing did.
+
+    It writes to files and not to pipes: a child of its own that outlives it would hold a pipe open.
+    """
+    name = " ".join(words[:3])
+    if seconds <= 0:
+        return "", f"{name}: no time was left for it"
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        command = [sys.executable, *words]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err, start_new_session=True)
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return "", f"{name}: not done after {seconds:.0f} s: {written(err)[-2000:]}"
+        finally:
+            end(process)
+        return written(out), "" if code == 0 else f"exit code {code}: {written(err)[-8000:]}"
+
+
+def written(file: Any) -> str:
+    """All of a file that another process writes."""
+    file.seek(0)
+    return str(file.read())
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kills a process that is still there, with all of its group; one that does not die is left alone."""
+    if process.poll() is not None:
+        return  # its number may be another's by now
+    os.killpg(process.pid, signal.SIGKILL)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(SECONDS_TO_DIE)
 
 
 def keep(asked: argparse.Namespace, name: str, found: dict[str, Any]) -> dict[str, Any]:
@@ -79,23 +115,38 @@ def speed(asked: argparse.Namespace, clock: Clock) -> None:
 def fitting_batch(asked: argparse.Namespace, clock: Clock, share: float, words: list[str]) -> dict[str, Any]:
     """What `train_step.py` measures with the largest batch that fits, in a share of the seconds that are left.
 
-    Where something else than memory fails, it is tried once more with nothing beside: no peer, no profile.
+    Where the peer fails it is left out. Where something else than memory fails, it is tried once more with nothing
+    beside: no peer, no profile.
     """
     batch, wrong, until = asked.batch, [], time.monotonic() + clock.left() * share
     while batch and (left := until - time.monotonic()) > 0:
-        same = ["--backend", "jax", "--size", asked.size, "--window", asked.window, "--precision", asked.precision]
-        more = ["--batch", batch, "--peak", asked.peak, "--seconds", left / 3, "--steps", asked.steps]
-        out, error = run(["benchmarks/train_step.py", *map(str, [*same, *more]), *words], left)
+        out, error = run([*measuring(asked, batch, left), *words], left)
         if not error:
             return {**json.loads(out), "failed_before": wrong}
         wrong.append({"batch": batch, "words": words, "error": error})
-        if "RESOURCE_EXHAUSTED" in error or "out of memory" in error.lower():
+        if PEER_ENDED in error and "--peer" in words:  # first: its lack of memory is not ours
+            words = without(words, "--peer")
+        elif "RESOURCE_EXHAUSTED" in error or "out of memory" in error.lower():
             batch //= 2
         elif words[2:]:
             words = words[:2]
         else:
             break
     return {"failed": wrong}
+
+
+def measuring(asked: argparse.Namespace, batch: int, seconds: float) -> list[str]:
+    """`train_step.py` with what is the same for both kinds of positions."""
+    peak = PEAKS[asked.precision] if asked.peak is None else asked.peak
+    same = ["--backend", "jax", "--size", asked.size, "--window", asked.window, "--precision", asked.precision]
+    more = ["--batch", batch, "--peak", peak, "--seconds", seconds / 3, "--steps", asked.steps]
+    return ["benchmarks/train_step.py", *map(str, [*same, *more])]
+
+
+def without(words: list[str], option: str) -> list[str]:
+    """Words without an option and its value."""
+    place = words.index(option)
+    return [*words[:place], *words[place + 2 :]]
 
 
 # === Music ===
@@ -163,7 +214,7 @@ def heard(path: Path) -> dict[str, float]:
         rate, channels = file.getframerate(), file.getnchannels()
         sound = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, channels) / 32768
     count = len(sound) // (rate // 10)
-    loud = np.sqrt(np.mean(sound[: count * (rate // 10)].reshape(count, -1) ** 2, axis=1))
+    loud = np.sqrt(np.mean(sound[: count * (rate // 10)].reshape(count, rate // 10 * channels) ** 2, axis=1))
     return {"seconds": len(sound) / rate, "silent": float(np.mean(loud < 1e-3)) if count else 1.0}
 
 
@@ -196,7 +247,7 @@ def main() -> None:
     parser.add_argument("--peer", default="", help="speed: Python that has torch")
     parser.add_argument("--size", default="", help="base for speed, small for music")
     parser.add_argument("--precision", default="mixed_bfloat16", choices=("float32", "mixed_bfloat16"))
-    parser.add_argument("--peak", type=float, default=989e12)
+    parser.add_argument("--peak", type=float, help="FLOP/s of the machine, for the MFU")
     for name, default in (("seconds", 500.0), ("train-seconds", 80.0)):
         parser.add_argument(f"--{name}", type=float, default=default)
     for name, default in (("window", 2048), ("batch", 16), ("steps", 20)):

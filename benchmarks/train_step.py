@@ -5,25 +5,30 @@
                                     [--profile FOLDER]
 
 Own: batches from shards through the reader, what `stretto train` does around a step, its report at the end. Bare: the
-same compiled step on one batch that lies on the device, nothing around it. Peer: a plain PyTorch decoder of the same
-size and precision with scaled_dot_product_attention and fused AdamW (`peer_torch.py`), run by the Python that --peer
-names. They are measured in turns, so that a machine that slows down slows all. Model FLOP of a token, forward and
+same compiled step on one batch that is ready in the memory of the host, nothing around it. Peer: a plain PyTorch
+decoder of the same size and precision with scaled_dot_product_attention and fused AdamW (`peer_torch.py`), run by the
+Python that --peer names. They are measured in turns, so that a machine that slows down slows all; the peer has the same
+device at the same time, so that neither reserves more of its memory than it needs. Model FLOP of a token, forward and
 backward: 6 N + 12 L W T / 2, with N weights in products (no embedding), L layers of width W, and a causal window T of
-which half is attended to (PaLM, arXiv:2204.02311, appendix B, counts all of it). MFU divides by --peak FLOP/s; 989e12
-is an H200's for dense bfloat16. Ends in time: with --seconds no further pair begins after them. --profile writes one
-of as many steps, after all that is measured; on JAX its largest costs are named.
+which half is attended to (PaLM, arXiv:2204.02311, appendix B, counts all of it). Of relative attention the product of
+queries and distances is not counted: it is given the FLOP of the same model with rotary positions. MFU divides by
+--peak FLOP/s, and none is told of a CPU; 989e12 is an H200's for dense bfloat16. Ends in time: with --seconds no
+further pair begins after them. --profile writes one of as many steps, after all that is measured; on JAX its largest
+costs are named.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +38,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
+from one_call import PEER_ENDED  # noqa: E402
 from profile_costs import largest  # noqa: E402
 
 from schemas.representations.events import Events  # noqa: E402
@@ -129,7 +135,11 @@ class _Never:
 
 
 class Peer:
-    """The PyTorch decoder in a process of its own, that makes steps when it is told to."""
+    """The PyTorch decoder in a process of its own, that makes steps when it is told to.
+
+    Raises:
+        RuntimeError: beginning with PEER_ENDED, where it has ended.
+    """
 
     def __init__(self, python: str, asked: argparse.Namespace, vocabulary: int) -> None:
         words = [python, str(Path(__file__).with_name("peer_torch.py")), json.dumps(SIZES[asked.size])]
@@ -138,24 +148,29 @@ class Peer:
         self.about = json.loads(self._line())
 
     def steps(self, count: int) -> float:
-        """Seconds of some steps, as it measured them."""
+        """Seconds of some steps, as it measured them. Raises RuntimeError where it has ended."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{count}\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # it has ended: reading tells how
+            self._process.stdin.write(f"{count}\n")
+            self._process.stdin.flush()
         return float(self._line())
 
     def _line(self) -> str:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the PyTorch decoder ended with {self._process.wait()}")
+            raise RuntimeError(f"{PEER_ENDED} {self._process.wait()}")
         return line
 
     def close(self) -> None:
-        """Ends it."""
+        """Ends it; one that does not end by itself is killed."""
         assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
 
 
 def in_turns(ways: dict[str, Callable[[int], float]], asked: argparse.Namespace) -> dict[str, list[float]]:
@@ -197,8 +212,29 @@ def memory() -> dict[str, float]:
     return found
 
 
-def main() -> None:
-    """Measures, prints JSON."""
+def device(kind: str) -> dict[str, str]:
+    """What was measured: "cpu", "gpu" or "tpu", and its name as the backend says it."""
+    import keras
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return {"kind": kind, "name": str(jax.devices()[0].device_kind)}
+    import tensorflow as tf
+
+    first = tf.config.list_physical_devices(kind.upper())[0]
+    return {"kind": kind, "name": str(tf.config.experimental.get_device_details(first).get("device_name", first.name))}
+
+
+def rates(seconds: Sequence[float], tokens: int, flop: float, peak: float) -> dict[str, Any]:
+    """Of steps of so many tokens; the MFU only where there is a peak."""
+    rate = tokens / statistics.median(seconds)
+    found = {"tokens_per_second": rate, "flop_per_second": rate * flop, "seconds": seconds}
+    return found | ({"mfu": rate * flop / peak} if peak else {})
+
+
+def arguments() -> argparse.Namespace:
+    """What was typed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backend", default="jax", choices=("jax", "tensorflow"))
     parser.add_argument("--size", default="small", choices=tuple(SIZES))
@@ -210,31 +246,49 @@ def main() -> None:
     for name, default in (("window", 512), ("batch", 4), ("pairs", 7), ("steps", 6)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--seconds", type=float, default=480.0)
-    asked = parser.parse_args()
+    return parser.parse_args()
+
+
+def share_device() -> None:
+    """Makes JAX and TensorFlow take memory of a GPU as they need it: by themselves they leave the peer little."""
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
+
+
+def measured(asked: argparse.Namespace, ours: Ours, peer: Peer | None) -> dict[str, Any]:
+    """All that is told of the steps."""
+    ways: dict[str, Callable[[int], float]] = {"own": ours.own, "bare": ours.bare}
+    if peer:
+        ways["peer"] = peer.steps
+    for way in ways.values():  # compiles, and fills caches
+        way(2)
+    compiled, what = ours.update.compilations, device(ours.update.devices.kind)
+    found = in_turns(ways, asked)
+    flop = flop_per_token(asked.size, asked.window, ours.vocabulary)
+    result: dict[str, Any] = {"asked": vars(asked), "device": what, "flop_per_token": flop, "pairs": len(found["own"])}
+    kinds = {"own": what["kind"], "bare": what["kind"], "peer": peer.about["device"] if peer else ""}
+    for name, seconds in found.items():
+        peak = 0.0 if kinds[name] == "cpu" else asked.peak
+        result[name] = rates(seconds, asked.batch * asked.window, flop, peak)
+    result["own_to_bare"] = ratios(found["own"], found["bare"])
+    if peer:
+        result |= {"own_to_peer": ratios(found["own"], found["peer"]), "peer_about": peer.about}
+    result |= {"input_wait": ours.input_wait(), "compiled_again": ours.update.compilations - compiled, **memory()}
+    return result
+
+
+def main() -> None:
+    """Measures, prints JSON."""
+    asked = arguments()
+    if asked.peer:
+        share_device()
     set_backend(asked.backend)
     current().prepare(False)
     with tempfile.TemporaryDirectory() as folder:
         ours = Ours(asked, folder)
-        ways = {"own": ours.own, "bare": ours.bare}
-        peer = Peer(asked.peer, asked, ours.vocabulary) if asked.peer else None
-        if peer:
-            ways["peer"] = peer.steps
-        for way in ways.values():  # compiles, and fills caches
-            way(2)
-        compiled = ours.update.compilations
-        found = in_turns(ways, asked)
-        tokens = asked.batch * asked.window
-        flop = flop_per_token(asked.size, asked.window, ours.vocabulary)
-        result: dict[str, Any] = {"asked": vars(asked), "flop_per_token": flop, "pairs": len(found["own"])}
-        for name, seconds in found.items():
-            rate = tokens / statistics.median(seconds)
-            result[name] = {"tokens_per_second": rate, "flop_per_second": rate * flop, "seconds": seconds}
-            result[name] |= {"mfu": rate * flop / asked.peak} if asked.peak else {}
-        result["own_to_bare"] = ratios(found["own"], found["bare"])
-        if peer:
-            result |= {"own_to_peer": ratios(found["own"], found["peer"]), "peer_about": peer.about}
-            peer.close()
-        result |= {"input_wait": ours.input_wait(), "compiled_again": ours.update.compilations - compiled, **memory()}
+        with ExitStack() as ending:
+            peer = ending.enter_context(closing(Peer(asked.peer, asked, ours.vocabulary))) if asked.peer else None
+            result = measured(asked, ours, peer)
         if asked.profile:
             result["profile"] = profiled(ours, asked.profile, asked.steps)
         ours.batches.__exit__()
