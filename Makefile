@@ -51,8 +51,11 @@ endif
 demo: setup
 	$(BIN)/python examples/demo.py
 
+# Side by side, each file of tests in one process: a module's fixtures are made once. JOBS=0 runs them one after another.
+JOBS ?= 2
+
 test: setup
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n $(JOBS) --dist loadfile
 
 test-all: setup
 	@$(FUZZER) || echo "make: THE FUZZER COULD NOT BE INSTALLED: the readers are not fuzzed in these tests" >&2

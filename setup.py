@@ -31,7 +31,7 @@ EXTRAS = {
     "cuda": ["jax[cuda12]>=0.10,<0.11"],
     "tpu": ["jax[tpu]>=0.10,<0.11"],
     "torch": ["torch>=2.6", "tfrecord>=1.14.6"],
-    "test": [*NOTE_SEQ, "tfrecord>=1.14.6", "hypothesis>=6.130", "pytest>=8.3", "pytest-timeout>=2.3"],
+    "test": [*NOTE_SEQ, "tfrecord>=1.14.6", "hypothesis>=6.130", "pytest>=8.3", "pytest-timeout>=2.3", "pytest-xdist>=3.6"],
 }
 
 setup(
