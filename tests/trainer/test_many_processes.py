@@ -18,9 +18,9 @@ BATCH = ("--accumulate", "1", "--batch", "8", "--dropout", "0", "--log-every", "
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """43 windows of unequal length: no batch of 8 divides them."""
+    """Windows of unequal length: no batch of 8 divides them, and of the last for validation one half has none."""
     path = tmp_path_factory.mktemp("data") / "scales"
-    scales(str(path), window=32, train=43)
+    scales(str(path), window=32, train=43, validation=11)
     return path
 
 
@@ -103,6 +103,7 @@ def test_a_run_that_is_moved_at_steps_7_and_13_reads_the_same_examples_and_finds
         train(data, tmp_path / "run", backend, mesh, count, steps=steps)
         if before:
             check_first_steps(tmp_path / "run", tmp_path / f"alone from {before}", before)
+            check_validation(tmp_path / "run", tmp_path / f"alone from {before}", steps)
     assert examples(tmp_path / "run", 2) == examples(straight / backend, 1)
     assert len(examples(tmp_path / "run", 2)) == 20
     moved, alone = ({line["step"]: line for line in lines(run)} for run in (tmp_path / "run", straight / backend))
@@ -121,6 +122,13 @@ def check_first_steps(run, other, before):
         assert one[step]["gradient_norm"] == pytest.approx(two[step]["gradient_norm"], rel=1e-4)
 
 
+def check_validation(run, other, step):
+    """However its examples are divided, each of them counts once: both reached the same figure a few steps later."""
+    one, two = (json.loads((folder / "COMPLETED").read_text()) for folder in (run, other))
+    assert one["step"] == two["step"] == step
+    assert one["validation"]["loss"] == pytest.approx(two["validation"]["loss"], rel=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "tensorflow"])
 def test_two_processes_make_samples_on_the_way_and_the_first_keeps_them(backend, data, tmp_path):
@@ -134,17 +142,26 @@ def test_two_processes_make_samples_on_the_way_and_the_first_keeps_them(backend,
 def test_where_the_first_process_is_killed_the_other_ends_too_and_all_can_go_on(backend, data, tmp_path):
     run = tmp_path / "run"
     running = start(data, run, backend, "data=2", 2, steps=100_000, every=4)
-    wait_for(lambda: os.listdir(run / "checkpoints") and len(lines(run, number=1)) > 8)
+    wait_for(lambda: saved(run) and len(lines(run, number=1)) > 8)
+    before = max(saved(run))
     running[0].kill()
-    _, (code, _) = ended(running)
-    assert code  # its own, where the backend ends it by itself
+    (killed, _), (code, told) = ended(running)
+    assert killed == -signal.SIGKILL and code != 0
+    assert max(saved(run)) >= before and "internal error" not in told
+    if code == 75:  # else the backend has ended it by itself, perhaps in the middle of our sentence
+        assert "another process was lost after step" in told and f"step {max(saved(run))} is saved. Start all" in told
     goes_on(data, run, backend)
 
 
+def saved(run):
+    return {int(name) for name in os.listdir(run / "checkpoints") if name.isdecimal()}
+
+
 def goes_on(data, run, backend):
-    """One process alone continues it, and is stopped."""
+    """One process alone continues it from the last step that was saved, and is stopped."""
+    newest = max(saved(run))
     again = start(data, run, backend, "", 1, steps=100_000, every=4)
-    wait_for(lambda: any("continuing from step" in line["sentence"] for line in said(run)))
+    wait_for(lambda: any(f"continuing from step {newest}, " in line["sentence"] for line in said(run)))
     again[0].send_signal(signal.SIGTERM)
     assert ended(again)[0][0] == 75
 
@@ -168,7 +185,7 @@ def test_one_process_that_is_asked_to_stop_stops_both_after_the_same_step(backen
 def test_where_one_process_is_killed_the_other_ends_with_75_and_all_can_go_on(backend, data, tmp_path):
     run = tmp_path / "run"
     running = start(data, run, backend, "data=2", 2, steps=100_000, every=4)
-    wait_for(lambda: os.listdir(run / "checkpoints") and len(lines(run, number=1)) > 8)
+    wait_for(lambda: saved(run) and len(lines(run, number=1)) > 8)
     running[1].kill()
     (code, told), _ = ended(running)
     assert code == 75 and "another process was lost after step" in told and "is saved. Start all" in told
