@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -164,13 +165,34 @@ def train_along(job: Job) -> None:
 
 
 def in_company(job: Job, changes: Changes) -> Mapping[str, float]:
-    """`run_loop`; what it raises while other processes are connected ends this one at once (`stretto.ended`)."""
+    """`run_loop`; what it raises while other processes are connected ends this one at once (`stretto.ended`).
+
+    Raises Interrupted where another process is lost before the first step; the loop tells those that are lost later.
+    """
     try:
-        return run_loop(job, changes)
+        with telling_lost(job):
+            return run_loop(job, changes)
     except Exception as error:
         # What connects processes waits for the others when Python ends, and they for this one.
         error.at_once = job.processes.count > 1  # type: ignore[attr-defined]
         raise
+
+
+@contextmanager
+def telling_lost(job: Job) -> Iterator[None]:
+    """A `with` block in which a backend's error that says that another process is gone becomes Interrupted."""
+    try:
+        yield
+    except StrettoError:
+        raise
+    except Exception as failed:
+        chosen = "keras" in sys.modules  # before that nothing connects processes but our own meeting
+        if job.processes.count == 1 or not chosen or not current().is_lost_peer(failed):
+            raise
+        raise Interrupted(
+            f"{job.output}: another process was lost while training began; what was saved is as it was. Start all of "
+            "them again with the same command."
+        ) from failed
 
 
 def run_loop(job: Job, changes: Changes) -> Mapping[str, float]:

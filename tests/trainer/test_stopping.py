@@ -15,14 +15,13 @@ import pytest
 from schemas.errors import Interrupted, MachineError, StoppedByHand
 from tests.trainer.synthetic import scales
 from tests.trainer.test_train import command
-from trainer import course, divergence, loop
+from trainer import course, divergence, loop, train
 from trainer.checkpoint import Checkpoints
 from trainer.config import TrainSettings
 from trainer.course import Place
 from trainer.devices import Processes
 from trainer.saving import Saving
 from trainer.together import Together
-from trainer.train import give_up_early
 from trainer.watch import Journal
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -242,6 +241,29 @@ def test_no_process_ends_where_the_first_one_could_not_write_the_last_checkpoint
         loop.settle(course_of(1, 0, others=0), Writing(MachineError("disk is full")))
 
 
+def test_a_process_that_is_lost_while_training_begins_has_all_started_again(monkeypatch):
+    job = SimpleNamespace(output="run", processes=Processes(2, 1))
+    monkeypatch.setitem(sys.modules, "keras", sys)
+    monkeypatch.setattr(train, "current", lambda: SimpleNamespace(is_lost_peer=lambda error: "peer" in str(error)))
+
+    def fails(error):
+        def run_loop(job, changes):
+            raise error
+
+        monkeypatch.setattr(train, "run_loop", run_loop)
+        with pytest.raises(Exception) as caught:
+            train.in_company(job, {})
+        return caught.value
+
+    lost = fails(RuntimeError("reset by peer"))
+    assert isinstance(lost, Interrupted) and lost.at_once and "was lost while training began" in str(lost)
+    for error in (RuntimeError("no algorithm"), MachineError("reset by peer")):
+        assert fails(error) is error and error.at_once
+    job.processes = Processes()
+    alone = RuntimeError("reset by peer")
+    assert fails(alone) is alone and not alone.at_once
+
+
 def test_only_the_first_process_copies_what_is_saved():
     saved = []
     saving = SimpleNamespace(wait=lambda: saved.append("waited"))
@@ -299,9 +321,9 @@ def loop_free_advance(course, place, batch, rate, stop):
 def test_a_process_alone_that_is_stopped_while_it_begins_makes_no_step_and_saves_nothing(by_hand, kind):
     asked = SimpleNamespace(requested=True, by_hand=by_hand)
     with pytest.raises(kind, match="^run: stopped .*before it made a step; run the same command again"):
-        give_up_early(SimpleNamespace(output="run", processes=Processes()), asked)
-    give_up_early(SimpleNamespace(output="run", processes=Processes(2, 0)), asked)  # all of them stop, or none
-    give_up_early(SimpleNamespace(output="run", processes=Processes()), SimpleNamespace(requested=False))
+        train.give_up_early(SimpleNamespace(output="run", processes=Processes()), asked)
+    train.give_up_early(SimpleNamespace(output="run", processes=Processes(2, 0)), asked)  # all of them stop, or none
+    train.give_up_early(SimpleNamespace(output="run", processes=Processes()), SimpleNamespace(requested=False))
 
 
 # === The command itself ===
