@@ -5,6 +5,7 @@ from setuptools import find_packages, setup
 CORE = ["numpy>=2.0,<3", "protobuf>=6.31,<7", "google-crc32c>=1.7", "symusic>=0.6,<0.7"]
 
 # note-seq's dependency pydub needs a module that Python 3.13 no longer has.
+PYTEST = ["pytest>=8.3", "pytest-timeout>=2.3", "pytest-xdist>=3.6"]
 NOTE_SEQ = ["note-seq>=0.0.5", 'audioop-lts; python_version >= "3.13"']
 AUDIO = ["soundfile>=0.13", "soxr>=0.5", "pretty_midi>=0.2.10", "pyfluidsynth>=1.3.4"]
 # Orbax needs jax whichever backend trains; jax 0.11 needs Python 3.12.
@@ -31,7 +32,7 @@ EXTRAS = {
     "cuda": ["jax[cuda12]>=0.10,<0.11"],
     "tpu": ["jax[tpu]>=0.10,<0.11"],
     "torch": ["torch>=2.6", "tfrecord>=1.14.6"],
-    "test": [*NOTE_SEQ, "tfrecord>=1.14.6", "hypothesis>=6.130", "pytest>=8.3", "pytest-timeout>=2.3", "pytest-xdist>=3.6"],
+    "test": [*NOTE_SEQ, "tfrecord>=1.14.6", "hypothesis>=6.130", *PYTEST],
 }
 
 setup(
