@@ -14,6 +14,7 @@ from typing import Any
 from schemas.documents import parse_json
 from schemas.errors import InputError, UsageError
 from schemas.settings import setting
+from trainer.telling import tell
 
 AXES = ("data", "model")
 _MOST = 1 << 16
@@ -73,7 +74,7 @@ class Launch:
         "", help="where the processes of a run meet: the address of the first", metavar="HOST:PORT"
     )
     processes: int = setting(
-        0, help="how many processes train this run together; 0: as TF_CONFIG or the cluster says, else one"
+        0, help="how many processes train together; 0: as TF_CONFIG (TensorFlow) or the cluster (JAX) says, else one"
     )
     process_id: int = setting(-1, help="which of them this is, from 0; the first one saves and reports")
     join_seconds: int = setting(300, help="how long processes wait for each other at the beginning")
@@ -179,6 +180,8 @@ def processes_of(launch: Launch, backend: str, environ: Mapping[str, str] = os.e
         return _of_tf_config(environ.get("TF_CONFIG", ""))
     if launch.processes:
         return Processes(launch.processes, max(0, launch.process_id), launch.coordinator)
+    if environ.get("TF_CONFIG"):
+        tell("TF_CONFIG says nothing to JAX: give --coordinator, --processes and --process-id to train with others")
     return _of_cluster(environ)
 
 

@@ -75,10 +75,10 @@ def no_room(course: Course, checkpoints: Checkpoints, failed: Exception) -> Mach
 def lost(course: Course, checkpoints: Checkpoints, place: Place, failed: Exception) -> Interrupted:
     """The error of a process that is left alone: it cannot save, because it may be in the middle of a step."""
     newest = max(checkpoints.steps(), default=None)
-    saved = "nothing is saved yet" if newest is None else f"step {newest} is saved"
+    saved, then = ("nothing is saved yet", "begin anew") if newest is None else (f"step {newest} is saved", "continue")
     return Interrupted(
         f"{course.folder}: another process was lost after step {place.step}; {saved}. Start all of them again with the "
-        f"same command: they continue from there. ({_first_line(failed)})"
+        f"same command: they {then}. ({_first_line(failed)})"
     )
 
 

@@ -80,16 +80,16 @@ def _heed(answer: Mapping[str, Any], processes: Processes, seconds: float, folde
         raise Dismissed(str(reason))
     if reason := answer.get("refused"):
         raise error_of(int(answer["code"]), f"process 0 of {processes.count} cannot begin: {reason}")
+    if others := answer.get("others"):
+        raise UsageError(
+            f"process {_and(others)} was asked to train something else than process 0, or with another number of "
+            "processes, or sees other checkpoints: give all the same settings, the same data and one folder for all"
+        )
     if missing := answer.get("missing"):
         raise Interrupted(
             f"process {_and(missing)} of {processes.count} did not come to {processes.meeting} within {seconds:g} s. "
             "Start all with the same command, each with its own number (--process-id, or the index in TF_CONFIG); "
             "--join-seconds waits longer."
-        )
-    if others := answer.get("others"):
-        raise UsageError(
-            f"process {_and(others)} was asked to train something else than process 0, or sees other checkpoints: give "
-            "all the same settings, the same data and one folder that all of them see"
         )
     if gone := answer.get("gone"):
         raise Interrupted(

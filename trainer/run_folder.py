@@ -37,6 +37,8 @@ def make_folder(output: str) -> None:
 def prepare_folder(output: str, config: Config) -> Changes:
     """Writes config.json into a new folder, or returns the settings that are to change in the run that is there.
 
+    Where no step is saved, nothing hangs on the settings of before: new ones take their place.
+
     Raises:
         UsageError: the folder holds something else, or a run whose settings or data may not change to these.
     """
@@ -50,6 +52,10 @@ def prepare_folder(output: str, config: Config) -> Changes:
     bad = [f"{name}: {changes[name][0]!r} there, {changes[name][1]!r} here" for name in refused(changes)]
     if old["data"]["fingerprint"] != config["data"]["fingerprint"]:
         bad.append(f"data: trained on {old['data']['path']}, which differs from {config['data']['path']}")
+    if bad and not Checkpoints(output).steps():
+        tell(f"{output}: no step is saved there, so these settings take the place of those before")
+        write_atomic(os.path.join(output, CONFIG), json.dumps(config, indent=1).encode())
+        return {}
     if bad:
         raise UsageError(
             f"{output} holds a run with another configuration: {'; '.join(bad)}. "
@@ -110,7 +116,8 @@ def _are_numbers(values: Iterable[Any]) -> bool:
 
 def say_without_effect(output: str, steps: int, changes: Changes) -> None:
     """Names the settings that a finished run cannot take any more."""
-    words = [f"--{name.partition('.')[2].replace('_', '-')} {new}" for name, (_, new) in changes.items()]
+    # A mesh that nobody typed is as many devices as there are.
+    words = [f"--{name.partition('.')[2].replace('_', '-')} {new}" for name, (_, new) in changes.items() if new != ""]
     if words:
         tell(
             f"stretto: {output} is finished at step {steps}, so this had no effect: {' '.join(words)}. "

@@ -230,7 +230,7 @@ def give_up_early(job: Job, stop: Stop) -> None:
 def asked_of(job: Job) -> Asked:
     """What must be the same for every process. The same data may lie elsewhere for another one."""
     newest = Checkpoints(job.output).newest()[0]
-    config = {**job.config, "data": job.config["data"]["fingerprint"]}
+    config = {**job.config, "data": job.config["data"]["fingerprint"], "processes": job.processes.count}
     return Asked(fingerprint(config), -1 if newest is None else newest)
 
 

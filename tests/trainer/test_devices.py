@@ -193,6 +193,17 @@ def test_one_that_was_asked_something_else_is_named(address, other):
     assert all(text.startswith("UsageError: process 2 was asked to train something else") for text in told.values())
 
 
+def test_a_process_that_counts_otherwise_is_named_though_another_is_missing(address):
+    told = meeting(address, 3, {0: SAME, 1: Asked("settings of two processes", 40)}, seconds=0.5)
+    assert all(text.startswith("UsageError: process 1 was asked") and "number of processes" in text
+               for text in told.values())  # fmt: skip
+
+
+def test_jax_says_that_it_does_not_read_tf_config(capsys):
+    assert processes_of(Launch(), "jax", tf_config(task={"type": "worker", "index": 1})) == Processes()
+    assert "TF_CONFIG says nothing to JAX: give --coordinator" in capsys.readouterr().err
+
+
 def test_strangers_who_call_are_sent_away(address):
     host, port = address.split(":")
 

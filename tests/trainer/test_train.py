@@ -152,6 +152,22 @@ def test_another_configuration_is_refused_with_the_difference(data, finished):
     assert run(data, finished, steps=30).returncode == 2
 
 
+def test_a_run_of_which_no_step_is_saved_takes_other_settings(tmp_path, capsys):
+    from schemas.errors import UsageError
+    from trainer.run_folder import prepare_folder, with_defaults
+
+    data = {"fingerprint": "a", "path": "a", "corpus": "c", "representation": "events", "settings": {}, "features": {}}
+    config = {"family": "music-transformer", "name": "one", "data": data}
+    old, new = ({**config, "train": {"seed": seed}, "model": {}} for seed in (0, 7))
+    folder = str(tmp_path)
+    assert prepare_folder(folder, with_defaults(old)) == {} and prepare_folder(folder, with_defaults(new)) == {}
+    assert "no step is saved there, so these settings take the place" in capsys.readouterr().err
+    assert json.loads((tmp_path / "config.json").read_text())["train"]["seed"] == 7
+    (tmp_path / "checkpoints" / "20").mkdir(parents=True)
+    with pytest.raises(UsageError, match="train.seed: 7 there, 0 here"):
+        prepare_folder(folder, with_defaults(old))
+
+
 def test_other_data_are_refused_even_in_a_folder_of_the_same_name(data, finished, tmp_path):
     scales(str(tmp_path / "scales"), window=32, train=41)
     done = run(tmp_path / "scales", finished)
