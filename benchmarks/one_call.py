@@ -204,7 +204,7 @@ def judged(asked: argparse.Namespace, folder: Path, clock: Clock) -> Iterator[tu
         yield "sample_failed", error
         return
     result = json.loads((folder / "music" / "samples.json").read_text())
-    yield "samples", [{**heard(folder / "music" / "sample-000.wav")}, result["samples"]]
+    yield "samples", [{**row, "heard": heard(Path(row["wav"]))} for row in result["samples"]]
     yield "music", result["music"]
 
 

@@ -46,18 +46,17 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def as_flags(values: Mapping[str, Any]) -> list[str]:
-    """Plain values of settings as one types them: `--grid=8th`, `--no-hold`, `--pitch-range=21..108`."""
-    return [_flag(name.replace("_", "-"), value) for name, value in values.items()]
+def as_flags(kind: type, values: Mapping[str, Any]) -> list[str]:
+    """Plain values of a settings dataclass as one types them: `--grid=8th`, `--no-hold`, `--pitch-range=21..108`."""
+    return [_flag(field, values[field.name]) for field in dataclasses.fields(kind) if field.name in values]
 
 
-def _flag(name: str, value: Any) -> str:
+def _flag(field: dataclasses.Field[Any], value: Any) -> str:
+    name = field.name.replace("_", "-")
     if isinstance(value, bool):
         return f"--{name}" if value else f"--no-{name}"
     if isinstance(value, list):
-        # Of whole numbers a pair is a span wherever settings have one; longer lists are read with commas.
-        joint = ".." if len(value) == 2 and all(type(item) is int for item in value) else ","
-        return f"--{name}={joint.join(map(str, value))}"
+        return f"--{name}={('..' if field.metadata['parse'] is parse_span else ',').join(map(str, value))}"
     return f"--{name}={value:g}" if isinstance(value, float) else f"--{name}={value}"
 
 

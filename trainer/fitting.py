@@ -11,6 +11,7 @@ from typing import Any
 
 from schemas.errors import UsageError
 from schemas.manifest import Manifest
+from schemas.registry import resolve
 from schemas.representations import REPRESENTATIONS, from_settings
 from schemas.settings import as_flags, to_json
 from trainer.config import Run
@@ -40,11 +41,11 @@ def preparing(manifest: Manifest, remedies: str) -> str:
     Settings of its representation are kept, unless the flags name another representation.
     """
     changed = dict(re.findall(r"--(?:no-)?([a-z-]+)(?:[ =](?!--)([^ ]+))?", remedies))
-    kept = {}
-    own = manifest.representation
+    own, flags = manifest.representation, []
     if own in REPRESENTATIONS and changed.get("representation", own) == own:
-        kept = {"representation": own, **_unusual(manifest)}
-    flags = as_flags({name: value for name, value in kept.items() if name.replace("_", "-") not in changed})
+        kept = {name: value for name, value in _unusual(manifest).items() if name.replace("_", "-") not in changed}
+        named = [] if "representation" in changed else [f"--representation={own}"]
+        flags = [*named, *as_flags(resolve(REPRESENTATIONS, own, "representation"), kept)]
     words = ["stretto", "prepare", manifest.corpus, "--input", "PATH", "--output", "DIR", *flags]
     return f"{shlex.join(words)} {remedies}"
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from media.midi import write_midi
 from media.storage import write_atomic
-from schemas.errors import Interrupted, MachineError, StoppedByHand, StrettoError
+from schemas.errors import Interrupted, MachineError, StrettoError
 from schemas.music import Piece
 from schemas.naming import readable
 from trainer.backends import current
@@ -24,7 +24,7 @@ from trainer.loaded import CONFIG
 from trainer.profiling import Profile
 from trainer.saving import Saving
 from trainer.schedule import schedule_of
-from trainer.stopping import Stopping
+from trainer.stopping import Stopping, stopped
 from trainer.summaries import Summaries, decoded
 from trainer.together import Together
 from trainer.watch import NotFinite, Watch
@@ -212,16 +212,8 @@ def end_early(course: Course, saving: Saving, watch: Watch, stop: Together) -> N
         save(course, saving, watch.place, None)
         settle(course, saving)
     watch.report()
-    raise stopped(course, watch.place, stop)
-
-
-def stopped(course: Course, place: Place, stop: Together) -> Interrupted:
-    """The error that ends a run which was asked to stop, its state saved."""
-    kind, how = (StoppedByHand, " by Ctrl-C") if stop.by_hand else (Interrupted, "")
-    return kind(
-        f"{course.folder}: stopped{how} at step {place.step} of {course.run.settings.steps}, the state is saved: "
-        "run the same command again"
-    )
+    where = f"at step {watch.place.step} of {course.run.settings.steps}, the state is saved"
+    raise stopped(course.folder, stop.by_hand, where)
 
 
 # === Evaluation ===

@@ -37,31 +37,35 @@ def make_folder(output: str) -> None:
 def prepare_folder(output: str, config: Config) -> Changes:
     """Writes config.json into a new folder, or returns the settings that are to change in the run that is there.
 
-    Where no step is saved, nothing hangs on the settings of before: new ones take their place.
+    Where nothing was made with the settings of before, none bind: new ones take their place.
 
     Raises:
         UsageError: the folder holds something else, or a run whose settings or data may not change to these.
     """
-    if not os.path.exists(os.path.join(output, CONFIG)):
-        if set(os.listdir(output)) - {LOCK}:
-            raise UsageError(f"{output}: not empty and not a run. Choose another --output.")
-        write_atomic(os.path.join(output, CONFIG), json.dumps(config, indent=1).encode())
-        return {}
-    old = read_config(output)
+    path = os.path.join(output, CONFIG)
+    if os.path.exists(path):
+        changes, bad = _changes(read_config(output), config)
+        if not bad:
+            return changes
+        if Checkpoints(output).steps() or os.path.exists(os.path.join(output, COMPLETED)):
+            raise UsageError(
+                f"{output} holds a run with another configuration: {'; '.join(bad)}. "
+                f"Choose another --output (with --init {output} to begin with its weights), or the old settings."
+            )
+        tell(f"{output}: no step is saved there, so these settings take the place of those before")
+    elif set(os.listdir(output)) - {LOCK}:
+        raise UsageError(f"{output}: not empty and not a run. Choose another --output.")
+    write_atomic(path, json.dumps(config, indent=1).encode())
+    return {}
+
+
+def _changes(old: Config, config: Config) -> tuple[Changes, list[str]]:
+    """The settings in which a run differs from what is asked, and in words those that may not change."""
     changes = differences(with_defaults(old), config)
     bad = [f"{name}: {changes[name][0]!r} there, {changes[name][1]!r} here" for name in refused(changes)]
     if old["data"]["fingerprint"] != config["data"]["fingerprint"]:
         bad.append(f"data: trained on {old['data']['path']}, which differs from {config['data']['path']}")
-    if bad and not Checkpoints(output).steps():
-        tell(f"{output}: no step is saved there, so these settings take the place of those before")
-        write_atomic(os.path.join(output, CONFIG), json.dumps(config, indent=1).encode())
-        return {}
-    if bad:
-        raise UsageError(
-            f"{output} holds a run with another configuration: {'; '.join(bad)}. "
-            f"Choose another --output (with --init {output} to begin with its weights), or the old settings."
-        )
-    return changes
+    return changes, bad
 
 
 def with_defaults(config: Config) -> Config:

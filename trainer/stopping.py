@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from typing import Protocol
 
+from schemas.errors import Interrupted, StoppedByHand
 from trainer.telling import tell_at_once
 
 
@@ -47,3 +48,9 @@ class Stop:
             # The system's own end, because Python would wait for a step, or a compiler, to come back.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             tell_at_once(b"stretto: saving after this step; Ctrl-C again ends at once, without")
+
+
+def stopped(run: str, by_hand: bool, where: str) -> Interrupted:
+    """The error of a run that was asked to stop, and where it was then; the same command goes on."""
+    kind, how = (StoppedByHand, " by Ctrl-C") if by_hand else (Interrupted, "")
+    return kind(f"{run}: stopped{how} {where}: run the same command again")

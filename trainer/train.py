@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from media.storage import write_atomic
-from schemas.errors import Interrupted, StoppedByHand, StrettoError, UsageError
+from schemas.errors import Interrupted, StrettoError, UsageError
 from schemas.feature import features_to_json
 from schemas.hashing import canonical_json, fingerprint
 from schemas.manifest import Manifest, read_manifest
@@ -40,7 +40,7 @@ from trainer.run_folder import (
     say_without_effect,
     with_defaults,
 )
-from trainer.stopping import Stop
+from trainer.stopping import Stop, stopped
 from trainer.telling import tell
 
 SAME_WEIGHTS = ("model.activation", "model.clip_distance")
@@ -223,8 +223,7 @@ def run_loop(job: Job, changes: Changes) -> Mapping[str, float]:
 def give_up_early(job: Job, stop: Stop) -> None:
     """Raises Interrupted where this process, alone, was asked to stop while it began: nothing is new, so not saved."""
     if stop.requested and job.processes.count == 1:
-        kind, how = (StoppedByHand, "by Ctrl-C ") if stop.by_hand else (Interrupted, "")
-        raise kind(f"{job.output}: stopped {how}before it made a step; run the same command again")
+        raise stopped(job.output, stop.by_hand, "before it made a step")
 
 
 def asked_of(job: Job) -> Asked:

@@ -34,6 +34,7 @@ def manifest_of(representation: Events | Voices, corpus: str = "jsb") -> Manifes
         (Voices(grid="8th", window=32, hold=True), "--no-hold", "--representation=voices --grid=8th --window=32 "),
         (Voices(grid="8th", window=0), "--window 64", "--representation=voices --grid=8th "),
         (Voices(grid="8th"), "--representation events", ""),
+        (Voices(grid="8th"), "--representation voices", "--grid=8th "),
         (Voices(hold=True, ranges="any"), "--no-hold --ranges vocal", "--representation=voices "),
         (Events(pitch_range=(21, 108), window=0), "--window 2048", "--representation=events --pitch-range=21..108 "),
     ],

@@ -320,7 +320,7 @@ def loop_free_advance(course, place, batch, rate, stop):
 @pytest.mark.parametrize(("by_hand", "kind"), [(False, Interrupted), (True, StoppedByHand)])
 def test_a_process_alone_that_is_stopped_while_it_begins_makes_no_step_and_saves_nothing(by_hand, kind):
     asked = SimpleNamespace(requested=True, by_hand=by_hand)
-    with pytest.raises(kind, match="^run: stopped .*before it made a step; run the same command again"):
+    with pytest.raises(kind, match="^run: stopped .*before it made a step: run the same command again"):
         train.give_up_early(SimpleNamespace(output="run", processes=Processes()), asked)
     train.give_up_early(SimpleNamespace(output="run", processes=Processes(2, 0)), asked)  # all of them stop, or none
     train.give_up_early(SimpleNamespace(output="run", processes=Processes()), SimpleNamespace(requested=False))

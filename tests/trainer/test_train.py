@@ -163,9 +163,11 @@ def test_a_run_of_which_no_step_is_saved_takes_other_settings(tmp_path, capsys):
     assert prepare_folder(folder, with_defaults(old)) == {} and prepare_folder(folder, with_defaults(new)) == {}
     assert "no step is saved there, so these settings take the place" in capsys.readouterr().err
     assert json.loads((tmp_path / "config.json").read_text())["train"]["seed"] == 7
-    (tmp_path / "checkpoints" / "20").mkdir(parents=True)
-    with pytest.raises(UsageError, match="train.seed: 7 there, 0 here"):
-        prepare_folder(folder, with_defaults(old))
+    for made in (tmp_path / "checkpoints" / "20", tmp_path / "COMPLETED"):
+        made.mkdir(parents=True)
+        with pytest.raises(UsageError, match="train.seed: 7 there, 0 here"):
+            prepare_folder(folder, with_defaults(old))
+        shutil.rmtree(made)
 
 
 def test_other_data_are_refused_even_in_a_folder_of_the_same_name(data, finished, tmp_path):
